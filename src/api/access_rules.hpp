@@ -1,0 +1,137 @@
+// Levels of access: which objects each gets. The one place; access.cpp makes the GRANTs from it.
+#pragma once
+
+#include <cstdint>
+#include <span>
+
+namespace tasker::api {
+
+using Levels = unsigned;
+constexpr Levels kViewer = 1, kMonitor = 2, kSubmitter = 4, kAuthor = 8, kWorker = 16, kOperator = 32, kAdmin = 64;
+constexpr Levels kReaders = kViewer | kMonitor | kSubmitter | kAuthor | kOperator | kAdmin;
+constexpr Levels kWatchers = kMonitor | kOperator | kAdmin;
+constexpr Levels kControllers = kSubmitter | kOperator | kAdmin;
+constexpr Levels kHandlers = kSubmitter | kAuthor | kAdmin;  // who owns steps, and who writes their functions
+constexpr Levels kEverybody = kReaders | kWorker;
+
+struct LevelName {
+  const char *name;
+  Levels bit;
+};
+constexpr LevelName kLevelNames[] = {{"viewer", kViewer}, {"monitor", kMonitor},   {"submitter", kSubmitter}, {"author", kAuthor},
+                                     {"worker", kWorker}, {"operator", kOperator}, {"admin", kAdmin}};
+
+enum class Kind : std::uint8_t { kSchema, kType, kRoutine, kRelation };
+struct Rule {
+  Kind kind;
+  const char *name;
+  Levels levels;
+  std::span<const char *const> hidden = {};  // payload columns: granted to nobody
+};
+
+constexpr const char *kTaskPayload[] = {"context"};
+constexpr const char *kStepPayload[] = {"result", "error"};
+constexpr const char *kTransitionPayload[] = {"metadata"};
+constexpr const char *kAnnotationPayload[] = {"annotation"};
+
+// Routines by name, all overloads. What is not listed is the extension owner's alone.
+constexpr Rule kRules[] = {
+    {Kind::kSchema, "tasker", kEverybody},
+    {Kind::kType, "step_call", kHandlers},
+    {Kind::kType, "task_state", kEverybody},
+    {Kind::kType, "step_state", kEverybody},
+
+    {Kind::kRelation, "tasks", kReaders, kTaskPayload},
+    {Kind::kRelation, "workflow_steps", kReaders, kStepPayload},
+    {Kind::kRelation, "task_transitions", kReaders, kTransitionPayload},
+    {Kind::kRelation, "workflow_step_transitions", kReaders, kTransitionPayload},
+    {Kind::kRelation, "task_annotations", kReaders, kAnnotationPayload},
+    {Kind::kRelation, "timers", kReaders},
+    {Kind::kRelation, "task_labels", kReaders},
+    {Kind::kRelation, "idempotency_keys", kReaders},
+    {Kind::kRelation, "task_namespaces", kReaders},
+    {Kind::kRelation, "dependent_systems", kReaders},
+    {Kind::kRelation, "named_tasks", kReaders},
+    {Kind::kRelation, "named_steps", kReaders},
+    {Kind::kRelation, "definition_grants", kAuthor | kAdmin},
+    {Kind::kRelation, "access_grants", kAdmin},
+    {Kind::kRelation, "tallies", kWatchers},
+    {Kind::kRelation, "home", kAdmin},
+
+    {Kind::kRelation, "task_status", kReaders},
+    {Kind::kRelation, "step_status", kReaders},
+    {Kind::kRelation, "ready_steps", kReaders},
+    {Kind::kRelation, "blocked_steps", kReaders},
+    {Kind::kRelation, "running_steps", kReaders},
+    {Kind::kRelation, "dead_letters", kReaders},
+    {Kind::kRelation, "step_dag_relationships", kReaders},
+    {Kind::kRelation, "task_history", kReaders},
+    {Kind::kRelation, "task_annotation_list", kReaders},
+    {Kind::kRelation, "named_task_list", kReaders},
+    {Kind::kRelation, "handlers", kReaders},
+    {Kind::kRelation, "workers", kWatchers},
+
+    // What policies and views call
+    {Kind::kRoutine, "visible_owners", kReaders},
+    {Kind::kRoutine, "sees_all", kReaders},
+    {Kind::kRoutine, "sees_payload", kReaders},
+    {Kind::kRoutine, "task_context", kReaders},
+    {Kind::kRoutine, "task_result", kReaders},
+    {Kind::kRoutine, "task_result_problem", kReaders},
+    {Kind::kRoutine, "step_result", kReaders},
+    {Kind::kRoutine, "step_error", kReaders},
+    {Kind::kRoutine, "transition_metadata", kReaders},
+    {Kind::kRoutine, "task_annotation", kReaders},
+    {Kind::kRoutine, "step_blocking_reason", kReaders},
+    {Kind::kRoutine, "step_depth", kReaders},
+    {Kind::kRoutine, "running", kReaders},
+    // Reading
+    {Kind::kRoutine, "get_step_readiness_status", kReaders},
+    {Kind::kRoutine, "get_step_readiness_status_batch", kReaders},
+    {Kind::kRoutine, "get_task_execution_context", kReaders},
+    {Kind::kRoutine, "get_task_execution_contexts_batch", kReaders},
+    {Kind::kRoutine, "calculate_dependency_levels", kReaders},
+    {Kind::kRoutine, "task_definition", kReaders},
+    {Kind::kRoutine, "wait_for_task", kReaders},
+    // The whole system
+    {Kind::kRoutine, "get_system_health_counts", kWatchers},
+    {Kind::kRoutine, "health_ready", kWatchers},
+    {Kind::kRoutine, "health_live", kWatchers},
+    {Kind::kRoutine, "health_status", kWatchers},
+    {Kind::kRoutine, "worker_slots", kWatchers},
+    {Kind::kRoutine, "check", kWatchers},
+    // Creating and running
+    {Kind::kRoutine, "create_task", kSubmitter | kAdmin},
+    {Kind::kRoutine, "create_tasks", kSubmitter | kAdmin},
+    {Kind::kRoutine, "run_task", kSubmitter | kAdmin},
+    // Controlling
+    {Kind::kRoutine, "cancel_task", kControllers},
+    {Kind::kRoutine, "pause_task", kControllers},
+    {Kind::kRoutine, "resume_task", kControllers},
+    {Kind::kRoutine, "retry_task", kControllers},
+    {Kind::kRoutine, "resolve_task_manually", kControllers},
+    {Kind::kRoutine, "cancel_step", kControllers},
+    {Kind::kRoutine, "retry_step", kControllers},
+    {Kind::kRoutine, "reset_step", kControllers},
+    {Kind::kRoutine, "skip_step", kControllers},
+    {Kind::kRoutine, "resolve_step_manually", kControllers},
+    {Kind::kRoutine, "rerun_task_from", kControllers},
+    {Kind::kRoutine, "annotate_task", kControllers},
+    // In handlers
+    {Kind::kRoutine, "raise_retryable", kHandlers},
+    {Kind::kRoutine, "raise_permanent", kHandlers},
+    // Defining
+    {Kind::kRoutine, "define_task", kAuthor | kAdmin},
+    {Kind::kRoutine, "validate_task_definition", kAuthor | kAdmin},
+    {Kind::kRoutine, "retire_task_definition", kAuthor | kAdmin},
+    {Kind::kRoutine, "grant_task_definition", kAuthor | kAdmin},
+    {Kind::kRoutine, "revoke_task_definition", kAuthor | kAdmin},
+    // Administering
+    {Kind::kRoutine, "release_hold", kAdmin},
+    {Kind::kRoutine, "grant_access", kAdmin},
+    {Kind::kRoutine, "revoke_access", kAdmin},
+    {Kind::kRoutine, "apply_access", kAdmin},
+    {Kind::kRoutine, "access_rules", kAdmin},
+};
+
+}  // namespace tasker::api

@@ -1,0 +1,213 @@
+// The payload columns. No role has SELECT on them: the views call these functions, which ask for each task whether
+// the caller may see what is in it. NULL when the row does not exist or is not the caller's.
+#include "api/visibility.hpp"
+#include "pg/args.hpp"
+#include "pg/security.hpp"
+#include "store/definitions.hpp"
+#include "store/settings.hpp"
+
+extern "C" {
+#include "access/detoast.h"
+}
+
+using namespace tasker;
+using api::FoundRow;
+using api::RowKey;
+
+namespace {
+
+constexpr api::TableShape kTaskTransitions{"task_transitions", "task_transitions_pkey", {"task_id", "sort_key"}};
+constexpr api::TableShape kStepTransitions{"workflow_step_transitions", "workflow_step_transitions_pkey", {"task_id", "step_no", "element", "sort_key"}};
+
+constinit pg::Query select_leaf_results{
+    "SELECT s.result, d.name FROM tasker.tasks t JOIN tasker.named_steps d ON d.named_task_id = t.named_task_id AND d.children = '{}'"
+    " JOIN tasker.workflow_steps s ON s.task_id = t.task_id AND s.step_no = d.step_no AND s.element = -1 WHERE t.task_id = $1 AND NOT t.live",
+    1, {INT8OID}};
+constinit pg::Query build_result{
+    "SELECT pg_catalog.jsonb_object_agg(d.name, s.result) FROM tasker.tasks t"
+    " JOIN tasker.named_steps d ON d.named_task_id = t.named_task_id AND d.children = '{}'"
+    " JOIN tasker.workflow_steps s ON s.task_id = t.task_id AND s.step_no = d.step_no AND s.element = -1 WHERE t.task_id = $1",
+    1, {INT8OID}};
+constinit pg::Query select_annotation{
+    "SELECT a.annotation FROM tasker.task_annotations a WHERE a.task_id = $1 AND a.task_annotation_id = $2", 2, {INT8OID, INT8OID}};
+
+enum class Sight : std::uint8_t { kNothing, kRow, kPayload };
+
+// What the caller sees of one task. Kept from row to row of a query: a step's task is mostly the previous step's.
+struct Memo {
+  api::Viewer viewer;
+  api::SnapshotKey snapshot;
+  std::int64_t task_id = 0;
+  Sight sight = Sight::kNothing;
+};
+
+Memo &memo_of(FunctionCallInfo fcinfo) {
+  const Oid role = GetUserId();
+  auto *memo = static_cast<Memo *>(fcinfo->flinfo->fn_extra);
+  if (memo == nullptr) {
+    FmgrInfo *function = fcinfo->flinfo;
+    memo = pg::call([=] { return static_cast<Memo *>(MemoryContextAlloc(function->fn_mcxt, sizeof(Memo))); });
+    *memo = Memo();
+    function->fn_extra = memo;
+  }
+  const api::SnapshotKey snapshot = api::current_snapshot();
+  if (memo->viewer.role() != role || !(memo->snapshot == snapshot)) {
+    *memo = Memo();
+    memo->viewer = api::Viewer(role);
+    memo->snapshot = snapshot;
+  }
+  return *memo;
+}
+
+Sight judge(Memo &memo, const FoundRow &task, int owner, int created_by) {
+  if (!task.found) return Sight::kNothing;
+  const Oid of = DatumGetObjectId(task.value[owner]), by = DatumGetObjectId(task.value[created_by]);
+  if (memo.viewer.sees_payload(of, by)) return Sight::kPayload;
+  return memo.viewer.sees(of, by) ? Sight::kRow : Sight::kNothing;
+}
+
+Sight sight_of(FunctionCallInfo fcinfo, std::int64_t task_id) {
+  Memo &memo = memo_of(fcinfo);
+  if (memo.task_id != task_id) {
+    memo.sight = judge(memo, api::read_row(api::kTasks, {.count = 1, .first = task_id}, {"owner", "created_by"}), 0, 1);
+    memo.task_id = task_id;
+  }
+  return memo.sight;
+}
+
+Datum nothing(FunctionCallInfo fcinfo) {
+  fcinfo->isnull = true;
+  return Datum(0);
+}
+
+Datum value_or_null(FunctionCallInfo fcinfo, const FoundRow &row) {
+  return row.found && !row.null[0] ? row.value[0] : nothing(fcinfo);
+}
+
+RowKey step_key(const pg::Args &args) {
+  return {.count = 3, .first = args.int8(0, "task_id"), .rest = {args.int4(1, "step_no"), args.int4(2, "element")}};
+}
+
+// The same error without its "context": what a monitor sees.
+Datum without_context(Datum error) {
+  return pg::call([=] { return DirectFunctionCall2(jsonb_delete, error, PointerGetDatum(cstring_to_text("context"))); });
+}
+
+// A failed attempt's transition keeps the error under "error".
+Datum without_error_context(Datum metadata) {
+  return pg::call([=] {
+    Datum path[2] = {PointerGetDatum(cstring_to_text("error")), PointerGetDatum(cstring_to_text("context"))};
+    ArrayType *array = construct_array(path, 2, TEXTOID, -1, false, TYPALIGN_INT);
+    return DirectFunctionCall2(jsonb_delete_path, metadata, PointerGetDatum(array));
+  });
+}
+
+Datum copy_to(MemoryContext context, Datum jsonb) {
+  return pg::call([=] {
+    MemoryContext old = MemoryContextSwitchTo(context);
+    const Datum copy = PointerGetDatum(PG_DETOAST_DATUM_COPY(jsonb));
+    MemoryContextSwitchTo(old);
+    return copy;
+  });
+}
+
+// The size of the results together, without reading those that are stored apart.
+std::int64_t total_size(const pg::Rows &rows) {
+  std::int64_t size = 0;
+  for (std::uint64_t i = 0; i < rows.size(); i++) {
+    if (rows.is_null(i, 1)) continue;
+    const Datum value = rows.datum(i, 1);
+    size += static_cast<std::int64_t>(pg::call([=] { return toast_raw_datum_size(value); }));
+  }
+  return size;
+}
+
+std::int64_t size_limit() { return static_cast<std::int64_t>(store::settings.max_result_size_kb) * 1024; }
+
+}  // namespace
+
+TASKER_SQL_FUNCTION(tasker_task_context) {
+  return pg::entry([&]() -> Datum {
+    const pg::Args args(fcinfo);
+    Memo &memo = memo_of(fcinfo);
+    const FoundRow row = api::read_row(api::kTasks, {.count = 1, .first = args.int8(0, "task_id")}, {"context", "owner", "created_by"});
+    return judge(memo, row, 1, 2) == Sight::kPayload ? value_or_null(fcinfo, row) : nothing(fcinfo);
+  });
+}
+
+TASKER_SQL_FUNCTION(tasker_task_result) {
+  return pg::entry([&]() -> Datum {
+    const pg::Args args(fcinfo);
+    const std::int64_t task_id = args.int8(0, "task_id");
+    if (sight_of(fcinfo, task_id) != Sight::kPayload) return nothing(fcinfo);
+    MemoryContext caller = CurrentMemoryContext;
+    pg::Spi spi;
+    pg::OwnerScope as_owner(store::cached_extension_owner());
+    const pg::Result leaves = pg::execute(select_leaf_results, pg::Params().int8(task_id), pg::Access::kRead);
+    if (leaves.rows.empty() || total_size(leaves.rows) > size_limit()) return nothing(fcinfo);
+    return copy_to(caller, pg::execute(build_result, pg::Params().int8(task_id), pg::Access::kRead).rows.datum(0, 1));
+  });
+}
+
+TASKER_SQL_FUNCTION(tasker_task_result_problem) {
+  return pg::entry([&]() -> Datum {
+    const pg::Args args(fcinfo);
+    const std::int64_t task_id = args.int8(0, "task_id");
+    if (sight_of(fcinfo, task_id) != Sight::kPayload) return nothing(fcinfo);
+    std::int64_t size = 0;
+    {
+      pg::Spi spi;
+      pg::OwnerScope as_owner(store::cached_extension_owner());
+      size = total_size(pg::execute(select_leaf_results, pg::Params().int8(task_id), pg::Access::kRead).rows);
+    }
+    if (size <= size_limit()) return nothing(fcinfo);
+    return pg::text_datum("the results together are " + std::to_string(size) + " bytes, over tasker.max_result_size: read them step by step in tasker.step_status");
+  });
+}
+
+TASKER_SQL_FUNCTION(tasker_step_result) {
+  return pg::entry([&]() -> Datum {
+    const RowKey key = step_key(pg::Args(fcinfo));
+    if (sight_of(fcinfo, key.first) != Sight::kPayload) return nothing(fcinfo);
+    return value_or_null(fcinfo, api::read_row(api::kSteps, key, {"result"}));
+  });
+}
+
+TASKER_SQL_FUNCTION(tasker_step_error) {
+  return pg::entry([&]() -> Datum {
+    const RowKey key = step_key(pg::Args(fcinfo));
+    const Sight sight = sight_of(fcinfo, key.first);
+    if (sight == Sight::kNothing) return nothing(fcinfo);
+    const FoundRow row = api::read_row(api::kSteps, key, {"error"});
+    if (!row.found || row.null[0]) return nothing(fcinfo);
+    return sight == Sight::kPayload ? row.value[0] : without_context(row.value[0]);
+  });
+}
+
+TASKER_SQL_FUNCTION(tasker_transition_metadata) {
+  return pg::entry([&]() -> Datum {
+    const pg::Args args(fcinfo);
+    const std::int64_t task_id = args.int8(0, "task_id");
+    const Sight sight = sight_of(fcinfo, task_id);
+    if (sight == Sight::kNothing) return nothing(fcinfo);
+    const int step_no = args.int4(1, "step_no"), sort_key = args.int4(3, "sort_key");
+    const FoundRow row = step_no == 0
+        ? api::read_row(kTaskTransitions, {.count = 2, .first = task_id, .rest = {sort_key}}, {"metadata"})
+        : api::read_row(kStepTransitions, {.count = 4, .first = task_id, .rest = {step_no, args.int4(2, "element"), sort_key}}, {"metadata"});
+    if (!row.found || row.null[0]) return nothing(fcinfo);
+    return sight == Sight::kPayload ? row.value[0] : without_error_context(row.value[0]);
+  });
+}
+
+TASKER_SQL_FUNCTION(tasker_task_annotation) {
+  return pg::entry([&]() -> Datum {
+    const pg::Args args(fcinfo);
+    const std::int64_t task_id = args.int8(0, "task_id"), annotation_id = args.int8(1, "task_annotation_id");
+    if (sight_of(fcinfo, task_id) != Sight::kPayload) return nothing(fcinfo);
+    MemoryContext caller = CurrentMemoryContext;
+    pg::Spi spi;
+    pg::OwnerScope as_owner(store::cached_extension_owner());
+    const pg::Result found = pg::execute(select_annotation, pg::Params().int8(task_id).int8(annotation_id), pg::Access::kRead);
+    return found.rows.empty() ? nothing(fcinfo) : copy_to(caller, found.rows.datum(0, 1));
+  });
+}

@@ -1,0 +1,348 @@
+#include "engine/batch.hpp"
+
+#include <algorithm>
+#include <map>
+
+#include "pg/fault.hpp"
+#include "pg/memory.hpp"
+#include "pg/security.hpp"
+#include "pg/xact.hpp"
+#include "store/settings.hpp"
+
+namespace tasker::engine {
+
+namespace {
+
+constinit bool set_constraints_seen = false;
+
+// A snapshot overflows past 64 cached subtransactions; the counter is an upper bound of those with an xid.
+inline constexpr SubTransactionId kMaxSubtransactions = 48;
+
+int timeout_of(const store::CompiledStep &step) {
+  if (!step.timeout_seconds) return store::settings.step_timeout_ms;
+  return static_cast<int>(std::clamp(*step.timeout_seconds * 1000.0, 1.0, static_cast<double>(INT_MAX)));
+}
+
+// Deferred constraints of a step that runs alone are checked before its record is written, so that their error
+// is that of the attempt.
+void fire_deferred_constraints() {
+  pg::call([] {
+    ConstraintsSetStmt *statement = makeNode(ConstraintsSetStmt);
+    statement->constraints = NIL;
+    statement->deferred = false;
+    AfterTriggerSetState(statement);
+  });
+}
+
+}  // namespace
+
+void note_set_constraints() { set_constraints_seen = true; }
+
+std::string step_idempotency_key(std::int64_t nonce, const store::StepKey &key, int generation) {
+  char text[96];
+  snprintf(text, sizeof text, "%016llx-%lld-%d-%d-%d", static_cast<unsigned long long>(nonce), static_cast<long long>(key.task_id), key.step_no,
+           key.element, generation);
+  return text;
+}
+
+Batch::Batch(BatchOptions options, RunObserver &observer, MemoryContext memory)
+    : options_(std::move(options)), observer_(observer), memory_(memory) {}
+
+bool Batch::runnable(const store::LoadedStep &l) const {
+  const core::TaskState task = l.task.state;
+  if (!l.task.live || l.task.paused || l.task.home != options_.nonce) return false;
+  if (task != core::TaskState::kPending && task != core::TaskState::kInProgress) return false;
+  if (l.step.state != core::StepState::kPending && l.step.state != core::StepState::kError) return false;
+  if (options_.skip_waits) return true;
+  const TimestampTz now = GetCurrentTimestamp();
+  return l.task.run_at <= now && (!l.step.next_attempt_at || *l.step.next_attempt_at <= now);
+}
+
+void Batch::load(const std::vector<store::StepKey> &keys) {
+  std::vector<Outcome> candidates;
+  {
+    pg::OwnerScope as_owner(store::cached_extension_owner());
+    pg::Spi spi;
+    for (store::LoadedStep &loaded : store::load_steps(keys, memory_)) {
+      if (!runnable(loaded)) continue;
+      Outcome outcome;
+      outcome.definition = store::definition(loaded.task.named_task_id);
+      outcome.loaded = std::move(loaded);
+      const core::StepFacts facts = store::step_facts(outcome.loaded.step, outcome.step());
+      const bool eligible = facts.state == core::StepState::kPending ||
+                            (facts.attempts < facts.max_attempts && facts.retryable && !facts.failed_permanently);
+      if (eligible && outcome.step().type != store::HandlerType::kOther) candidates.push_back(std::move(outcome));
+    }
+    load_parents(candidates);
+  }
+  ready_.insert(ready_.end(), std::make_move_iterator(candidates.rbegin()), std::make_move_iterator(candidates.rend()));
+}
+
+// Reads the parents that this batch does not know yet and drops candidates with one that is not done.
+bool Batch::load_parents(std::vector<Outcome> &candidates) {
+  std::vector<store::StepKey> wanted;
+  for (const Outcome &c : candidates)
+    for (int parent : c.step().parents) {
+      const store::StepKey key{c.loaded.task.task_id, parent, -1};
+      if (!satisfied_.contains(key)) wanted.push_back(key);
+    }
+  for (const store::ParentResult &parent : store::load_results(wanted, memory_))
+    if (core::satisfies_children(parent.state)) satisfied_.emplace(parent.key, Satisfied{parent.result});
+  const auto unready = [&](const Outcome &c) {
+    return std::any_of(c.step().parents.begin(), c.step().parents.end(),
+                       [&](int parent) { return !satisfied_.contains({c.loaded.task.task_id, parent, -1}); });
+  };
+  std::erase_if(candidates, unready);
+  return !candidates.empty();
+}
+
+Datum Batch::results_of_parents(const Outcome &outcome) const {
+  pg::ContextScope scope(memory_);
+  JsonbParseState *state = nullptr;
+  JsonbParseState **s = &state;
+  pg::call([=] { pushJsonbValue(s, WJB_BEGIN_OBJECT, nullptr); });
+  for (int parent : outcome.step().parents) {
+    const std::string &name = outcome.definition->step(parent).name;
+    const Datum result = satisfied_.at({outcome.loaded.task.task_id, parent, -1}).result;
+    char *text = const_cast<char *>(name.data());
+    const int length = static_cast<int>(name.size());
+    pg::call([=] {
+      JsonbValue key;
+      key.type = jbvString;
+      key.val.string.val = text;
+      key.val.string.len = length;
+      pushJsonbValue(s, WJB_KEY, &key);
+      JsonbValue value;
+      if (result == Datum(0)) {
+        value.type = jbvNull;
+      } else {
+        Jsonb *jsonb = DatumGetJsonbP(result);
+        value.type = jbvBinary;
+        value.val.binary.data = &jsonb->root;
+        value.val.binary.len = static_cast<int>(VARSIZE(jsonb) - VARHDRSZ);
+      }
+      pushJsonbValue(s, WJB_VALUE, &value);
+    });
+  }
+  return pg::call([=] { return JsonbPGetDatum(JsonbValueToJsonb(pushJsonbValue(s, WJB_END_OBJECT, nullptr))); });
+}
+
+bool Batch::must_close(const Outcome &next) const {
+  if (outcomes_.empty()) return false;
+  if (close_ || options_.solo || static_cast<int>(outcomes_.size()) >= options_.max_steps) return true;
+  if (GetCurrentTimestamp() - begun_at_ > static_cast<TimestampTz>(options_.max_duration_ms) * 1000) return true;
+  const store::CompiledStep &step = next.step();
+  if (step.type == store::HandlerType::kNoop) return false;
+  if (GetCurrentSubTransactionId() - first_subid_ > kMaxSubtransactions) return true;
+  return next.loaded.step.crashes > 0 || step.own_transaction || !options_.batchable(*next.definition, step);
+}
+
+void Batch::run() {
+  begun_at_ = GetCurrentTimestamp();
+  first_subid_ = GetCurrentSubTransactionId();
+  while (!ready_.empty()) {
+    if (must_close(ready_.back())) break;
+    Outcome next = std::move(ready_.back());
+    ready_.pop_back();
+    in_batch_.emplace(next.loaded.step.key, true);
+    outcomes_.push_back(std::move(next));
+    run_one(outcomes_.back());
+    Outcome &done = outcomes_.back();
+    if (done.kind == OutcomeKind::kSucceeded && !options_.solo) queue_children(done);
+    if (done.step().type != store::HandlerType::kNoop && !options_.batchable(*done.definition, done.step())) close_ = true;
+    pg::check_interrupts();
+  }
+  // Children that did not get their turn are not leftovers: their parents' commit announces them.
+  for (auto it = ready_.rbegin(); it != ready_.rend(); ++it) {
+    const bool child_of_batch = std::any_of(it->step().parents.begin(), it->step().parents.end(), [&](int parent) {
+      return in_batch_.contains({it->loaded.task.task_id, parent, -1});
+    });
+    if (!child_of_batch) leftovers_.push_back(it->loaded.step.key);
+  }
+  ready_.clear();
+}
+
+void Batch::run_one(Outcome &outcome) {
+  const store::CompiledStep &step = outcome.step();
+  outcome.started_at = GetCurrentTimestamp();
+  if (step.type == store::HandlerType::kNoop) {
+    outcome.kind = OutcomeKind::kSucceeded;
+    outcome.finished_at = outcome.started_at;
+    satisfied_.insert_or_assign(outcome.loaded.step.key, Satisfied{0});
+    return;
+  }
+  HandlerCall call;
+  call.definition = outcome.definition.get();
+  call.step = &step;
+  call.task_id = outcome.loaded.task.task_id;
+  call.attempt = outcome.loaded.step.attempts + 1;
+  call.context = outcome.loaded.context;
+  call.results = results_of_parents(outcome);
+  call.correlation_id = outcome.loaded.correlation_id ? &*outcome.loaded.correlation_id : nullptr;
+  call.idempotency_key = step_idempotency_key(options_.nonce, outcome.loaded.step.key, outcome.loaded.step.generation);
+
+  const Oid session_user = GetSessionUserId();
+  Oid user;
+  int security;
+  GetUserIdAndSecContext(&user, &security);
+  set_constraints_seen = false;
+  Interruption why = Interruption::kNone;
+  SetCurrentStatementStartTimestamp();
+  const std::optional<pg::Caught> error = run_handler(outcome, call, why);
+  outcome.finished_at = GetCurrentTimestamp();
+  clean_session();
+  check_identity(session_user, user, security);
+  if ((MyXactFlags & XACT_FLAGS_ACCESSEDTEMPNAMESPACE) != 0) touched_temp_ = close_ = true;
+  if (set_constraints_seen) close_ = true;
+
+  if (!error) {
+    outcome.kind = OutcomeKind::kSucceeded;
+    satisfied_.insert_or_assign(outcome.loaded.step.key, Satisfied{outcome.result});
+  } else {
+    forget_plan(*outcome.definition, step);
+    settle_failure(outcome, *error, why);
+  }
+}
+
+// In a savepoint and a nest level of settings, both gone before anything else happens; a procedure that commits
+// by itself can have neither.
+std::optional<pg::Caught> Batch::run_handler(Outcome &outcome, const HandlerCall &call, Interruption &why) {
+  bool ended = false;
+  const auto guarded = [&](auto &&body) {
+    try {
+      observer_.begin(outcome.loaded, timeout_of(outcome.step()));
+      TASKER_FAULT("run.before_handler");
+      body();
+      TASKER_FAULT("run.after_handler");
+      why = observer_.end();
+      ended = true;
+    } catch (...) {
+      if (!ended) why = observer_.end();
+      throw;
+    }
+  };
+  if (!outcome.step().procedure.empty()) {
+    try {
+      guarded([&] { call_procedure(call); });
+    } catch (...) {
+      const pg::Caught error = pg::describe_current_exception();
+      options_.restart_transaction();
+      return error;
+    }
+    return std::nullopt;
+  }
+  return pg::in_savepoint([&] {
+    const int nest = NewGUCNestLevel();
+    guarded([&] {
+      outcome.result = call_handler(call, memory_);
+      if (options_.solo) fire_deferred_constraints();
+    });
+    pg::call([=] { AtEOXact_GUC(false, nest); });
+  });
+}
+
+void Batch::check_identity(Oid session_user, Oid user, int security) const {
+  Oid user_now;
+  int security_now;
+  GetUserIdAndSecContext(&user_now, &security_now);
+  if (GetSessionUserId() != session_user || user_now != user || security_now != security)
+    pg::call([] { ereport(FATAL, (errcode(ERRCODE_INTERNAL_ERROR), errmsg("a step changed the identity of its session"))); });
+}
+
+void Batch::fail_all(const pg::Caught &error) {
+  for (Outcome &outcome : outcomes_) {
+    if (outcome.kind != OutcomeKind::kSucceeded) continue;
+    outcome.failure = decide_failure(error, outcome.loaded.step, outcome.step(), outcome.loaded.step.attempts + 1, GetCurrentTimestamp());
+    outcome.kind = OutcomeKind::kFailed;
+    outcome.result = 0;
+  }
+}
+
+void Batch::settle_failure(Outcome &outcome, const pg::Caught &error, Interruption why) {
+  const bool interrupted = error.sqlstate == "57014";
+  if (interrupted && why == Interruption::kCancelled) {
+    outcome.kind = OutcomeKind::kDropped;  // the row is cancelled already; the effects are gone with the savepoint
+    return;
+  }
+  if (interrupted && why == Interruption::kPreempted) {
+    outcome.kind = OutcomeKind::kRunAlone;
+    run_alone_.push_back(outcome.loaded.step.key);
+    close_ = true;
+    return;
+  }
+  if (interrupted && why == Interruption::kForeign && options_.propagate_cancel)
+    throw tasker::Error("57014", "canceling statement due to user request");
+  pg::Caught told = error;
+  const char *category = nullptr;
+  if (interrupted && why == Interruption::kTimeout) {
+    category = "timeout";
+    told.message = "step \"" + outcome.step().name + "\" ran longer than " + std::to_string(timeout_of(outcome.step())) + " ms";
+    told.hint = "Raise timeout_seconds of the step or tasker.step_timeout, or make the step shorter.";
+  } else if (interrupted) {
+    category = "cancelled";
+  }
+  const int attempts = outcome.loaded.step.attempts + 1;
+  outcome.failure = decide_failure(told, outcome.loaded.step, outcome.step(), attempts, outcome.finished_at, category);
+  if (outcome.failure.contention && !options_.solo) {
+    outcome.kind = OutcomeKind::kRunAlone;
+    run_alone_.push_back(outcome.loaded.step.key);
+    close_ = true;
+    return;
+  }
+  outcome.kind = OutcomeKind::kFailed;
+}
+
+void Batch::queue_children(const Outcome &parent) {
+  std::vector<store::StepKey> keys;
+  for (int child : parent.step().children) {
+    const auto &parents = parent.definition->step(child).parents;
+    const bool all = std::all_of(parents.begin(), parents.end(), [&](int p) { return satisfied_.contains({parent.loaded.task.task_id, p, -1}); });
+    const store::CompiledStep &step = parent.definition->step(child);
+    const bool joins = step.type == store::HandlerType::kNoop || (options_.batchable(*parent.definition, step) && !step.own_transaction);
+    if (all && joins) keys.push_back({parent.loaded.task.task_id, child, -1});
+  }
+  // A wide fan-out is shared with other executors: only as many as this batch could still take.
+  const std::size_t room = static_cast<std::size_t>(std::max(0, options_.max_steps - static_cast<int>(outcomes_.size() + ready_.size())));
+  if (keys.size() > room) keys.resize(room);
+  if (!keys.empty() && !close_) load(keys);
+}
+
+bool Batch::first_is_solo() const {
+  if (ready_.empty()) return false;
+  const Outcome &next = ready_.back();
+  const store::CompiledStep &step = next.step();
+  if (step.type == store::HandlerType::kNoop) return false;
+  return next.loaded.step.crashes > 0 || step.own_transaction || !options_.batchable(*next.definition, step);
+}
+
+bool Batch::fail_lost_run(const store::StepKey &key, int moves, const pg::Caught &error, const char *category, bool retry) {
+  {
+    pg::OwnerScope as_owner(store::cached_extension_owner());
+    pg::Spi spi;
+    for (store::LoadedStep &loaded : store::load_steps({key}, memory_)) {
+      if (loaded.step.moves != moves || !loaded.task.live || loaded.task.home != options_.nonce) return false;
+      if (loaded.step.state != core::StepState::kPending && loaded.step.state != core::StepState::kError) return false;
+      Outcome outcome;
+      outcome.definition = store::definition(loaded.task.named_task_id);
+      outcome.loaded = std::move(loaded);
+      outcome.started_at = outcome.finished_at = GetCurrentTimestamp();
+      outcome.kind = OutcomeKind::kFailed;
+      const int attempts = outcome.loaded.step.attempts + 1;
+      outcome.failure = decide_failure(error, outcome.loaded.step, outcome.step(), attempts, outcome.finished_at, category);
+      if (!retry) {
+        outcome.failure.retry = false;
+        outcome.failure.permanent = true;
+      }
+      outcomes_.push_back(std::move(outcome));
+    }
+  }
+  return !outcomes_.empty();
+}
+
+std::vector<store::StepKey> Batch::begun() const {
+  std::vector<store::StepKey> keys;
+  for (const Outcome &outcome : outcomes_) keys.push_back(outcome.loaded.step.key);
+  return keys;
+}
+
+}  // namespace tasker::engine

@@ -1,0 +1,137 @@
+// A batch: steps of one owner run in one transaction, and recorded in it.
+//
+// Handlers run one after the other in savepoints; what happened is kept in memory; at the end a few array
+// statements write all of it. While a handler runs, no row or table of tasker is locked. A child whose parents
+// are done in this batch runs in it too. Nothing is committed here: that is the caller's, who also decides what
+// to do when the end fails (roll back, count nothing, run each step alone).
+#pragma once
+
+#include <functional>
+#include <memory>
+#include <string>
+#include <unordered_map>
+#include <vector>
+
+#include "engine/failure.hpp"
+#include "engine/handlers.hpp"
+#include "store/moves.hpp"
+#include "store/runs.hpp"
+
+namespace tasker::engine {
+
+// Message of the 40001 that record() raises when a row moved since it was read.
+inline constexpr const char *kLostRace = "a step was moved by somebody else while it ran";
+
+// Why a handler was interrupted, as far as the caller knows.
+enum class Interruption { kNone, kTimeout, kCancelled, kPreempted, kForeign };
+
+// What whoever runs a batch (an executor, run_task) does around each handler.
+class RunObserver {
+ public:
+  virtual ~RunObserver() = default;
+  // Before the handler; timeout_ms > 0. Arms the timeout, publishes the run, writes the crash note.
+  virtual void begin(const store::LoadedStep &step, int timeout_ms) = 0;
+  // After it, on every path; says why an error 57014 came.
+  virtual Interruption end() = 0;
+};
+
+struct BatchOptions {
+  std::int64_t nonce = 0;        // of this database: other tasks are left alone
+  bool solo = false;             // one step, errors at commit are its own
+  bool skip_waits = false;       // run_task: run_at and backoff count as elapsed
+  bool propagate_cancel = false;  // run_task: a cancel of the session ends the session's statement, not the attempt
+  int max_steps = 32;
+  int max_duration_ms = 10;
+  // Ends the transaction a failed procedure left behind and begins a new one (procedures only).
+  std::function<void()> restart_transaction;
+  // May this step share its transaction with others? (measured, fast, never troublesome)
+  std::function<bool(const store::CompiledDefinition &, const store::CompiledStep &)> batchable;
+};
+
+enum class OutcomeKind { kSucceeded, kFailed, kRunAlone, kDropped };
+
+struct Outcome {
+  store::LoadedStep loaded;
+  store::DefinitionPtr definition;
+  OutcomeKind kind = OutcomeKind::kDropped;
+  Datum result = 0;
+  FailureDecision failure;
+  TimestampTz started_at = 0, finished_at = 0;
+
+  const store::CompiledStep &step() const { return definition->step(loaded.step.key.step_no); }
+  double duration_ms() const { return static_cast<double>(finished_at - started_at) / 1000.0; }
+};
+
+class Batch {
+ public:
+  Batch(BatchOptions options, RunObserver &observer, MemoryContext memory);
+
+  // Reads these steps; those that are not ready (any more) are dropped. Called first in a transaction of its own, so that
+  // no table of tasker stays locked while a long handler runs.
+  void load(const std::vector<store::StepKey> &keys);
+  // Runs what is loaded and children, until nothing is left or the batch must close. What was not begun is in leftovers().
+  void run();
+  // Writes everything; sends hints at commit. Raises 40001 when a row moved meanwhile, 55P03 when one is locked.
+  void record();
+
+  const std::vector<Outcome> &outcomes() const { return outcomes_; }
+  // Loaded but not begun: to be run in the next batch.
+  const std::vector<store::StepKey> &leftovers() const { return leftovers_; }
+  // Ended without being counted because of contention or preemption: to be run alone.
+  const std::vector<store::StepKey> &run_alone() const { return run_alone_; }
+  std::vector<store::StepKey> begun() const;
+  // Is the next step to run a procedure that commits by itself? It runs alone, in transactions of its own.
+  bool procedure() const { return !ready_.empty() && !ready_.back().step().procedure.empty(); }
+  // The commit failed: every success becomes a failed attempt with this error. record() in a new transaction comes next.
+  void fail_all(const pg::Caught &error);
+  // An attempt that ended without its process (terminated, crashed): loads the step and, when it has not moved since,
+  // makes this its failure. True when there is something to record(). With retry false it is permanent.
+  bool fail_lost_run(const store::StepKey &key, int moves, const pg::Caught &error, const char *category, bool retry);
+  // The first step to run must have the transaction for itself.
+  bool first_is_solo() const;
+  const Outcome *first() const { return ready_.empty() ? nullptr : &ready_.back(); }
+  void make_solo() { options_.solo = true; }
+  void set_restart(std::function<void()> restart) { options_.restart_transaction = std::move(restart); }
+  bool touched_temp() const { return touched_temp_; }
+  bool empty() const { return outcomes_.empty(); }
+
+ private:
+  struct Satisfied {
+    Datum result;
+  };
+  bool runnable(const store::LoadedStep &loaded) const;
+  bool load_parents(std::vector<Outcome> &candidates);
+  void run_one(Outcome &outcome);
+  std::optional<pg::Caught> run_handler(Outcome &outcome, const HandlerCall &call, Interruption &why);
+  void check_identity(Oid session_user, Oid user, int security) const;
+  void settle_failure(Outcome &outcome, const pg::Caught &error, Interruption why);
+  void queue_children(const Outcome &parent);
+  bool must_close(const Outcome &next) const;
+  Datum results_of_parents(const Outcome &outcome) const;
+  void record_tasks();
+  void record_steps();
+  void record_children();
+  bool recorded(const store::StepKey &key) const;
+  void hint_child(const Outcome &parent, int child);
+
+  BatchOptions options_;
+  RunObserver &observer_;
+  MemoryContext memory_;
+  std::vector<Outcome> ready_;     // a stack: the last one runs next
+  std::vector<Outcome> outcomes_;
+  std::vector<store::StepKey> leftovers_, run_alone_;
+  std::unordered_map<store::StepKey, Satisfied, store::StepKeyHash> satisfied_;  // parents' results, from the tables or from this batch
+  std::unordered_map<store::StepKey, bool, store::StepKeyHash> in_batch_;        // begun here
+  TimestampTz begun_at_ = 0;
+  std::vector<store::MovedTask> moved_;
+  bool touched_temp_ = false, close_ = false;
+  SubTransactionId first_subid_ = 0;
+};
+
+// SET CONSTRAINTS was used by a handler: the batch closes after that step (told by the utility hook).
+void note_set_constraints();
+
+// The idempotency key of a step: stable over attempts and retries, new after a rerun.
+std::string step_idempotency_key(std::int64_t nonce, const store::StepKey &key, int generation);
+
+}  // namespace tasker::engine

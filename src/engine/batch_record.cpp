@@ -1,0 +1,217 @@
+// The end of a batch: what happened is written, tasks first, then steps, each in key order.
+#include <algorithm>
+#include <map>
+#include <set>
+
+#include "engine/batch.hpp"
+#include "pg/fault.hpp"
+#include "pg/security.hpp"
+#include "store/hints.hpp"
+
+namespace tasker::engine {
+
+namespace {
+
+inline constexpr int kLockTimeoutMs = 100;
+
+[[noreturn]] void lost_race() {
+  throw tasker::Error("40001", kLostRace);
+}
+
+std::string attempt_metadata(int attempt) { return "{\"attempt\": " + std::to_string(attempt) + "}"; }
+
+store::StepMove step_move(const Outcome &outcome) {
+  const store::StepRow &row = outcome.loaded.step;
+  store::StepMove move;
+  move.key = row.key;
+  move.expected_moves = row.moves;
+  move.from = row.state;
+  move.attempts = row.attempts + 1;
+  move.generation = row.generation;
+  move.started_at = outcome.started_at;
+  if (outcome.step().parents.size() >= 2) move.waiting_on = 0;
+  if (row.state == core::StepState::kError) move.hops.push_back({core::StepState::kPending, outcome.started_at, "{\"cause\": \"retry\"}"});
+  move.hops.push_back({core::StepState::kInProgress, outcome.started_at, attempt_metadata(move.attempts)});
+  if (outcome.kind == OutcomeKind::kSucceeded) {
+    move.hops.push_back({core::StepState::kComplete, outcome.finished_at, {}});
+    move.finished_at = outcome.finished_at;
+    if (outcome.result != Datum(0)) move.result = outcome.result;
+  } else {
+    const FailureDecision &failure = outcome.failure;
+    move.hops.push_back({core::StepState::kError, outcome.finished_at, "{\"error\": " + failure.error + "}"});
+    move.error = failure.error;
+    move.permanent = failure.permanent;
+    move.max_attempts = failure.max_attempts;
+    if (failure.retry) move.next_attempt_at = failure.next_attempt_at;
+    else move.finished_at = outcome.finished_at;
+  }
+  return move;
+}
+
+// One task row's share of a batch.
+struct TaskShare {
+  store::TaskMove move;
+  const Outcome *first = nullptr;
+  bool touched() const { return !move.hops.empty() || move.sinks_done > 0 || move.set_failing; }
+};
+
+}  // namespace
+
+bool Batch::recorded(const store::StepKey &key) const {
+  return std::any_of(outcomes_.begin(), outcomes_.end(), [&](const Outcome &o) {
+    return o.loaded.step.key == key && (o.kind == OutcomeKind::kSucceeded || o.kind == OutcomeKind::kFailed);
+  });
+}
+
+void Batch::record() {
+  const bool any = std::any_of(outcomes_.begin(), outcomes_.end(),
+                               [](const Outcome &o) { return o.kind == OutcomeKind::kSucceeded || o.kind == OutcomeKind::kFailed; });
+  if (!any) return;
+  TASKER_FAULT("record.before");
+  pg::OwnerScope as_owner(store::cached_extension_owner(), kLockTimeoutMs);
+  pg::Spi spi;
+  record_tasks();
+  record_steps();
+  record_children();
+  TASKER_FAULT("record.after");
+}
+
+void Batch::record_tasks() {
+  std::map<std::int64_t, TaskShare> shares;
+  std::vector<store::StepKey> started_late;
+  for (const Outcome &o : outcomes_) {
+    if (o.kind != OutcomeKind::kSucceeded && o.kind != OutcomeKind::kFailed) continue;
+    TaskShare &share = shares[o.loaded.task.task_id];
+    if (share.first == nullptr) {
+      share.first = &o;
+      share.move.task_id = o.loaded.task.task_id;
+      share.move.expected_moves = o.loaded.task.moves;
+      share.move.from = o.loaded.task.state;
+      if (o.loaded.task.state == core::TaskState::kPending) {
+        share.move.hops.push_back({core::TaskState::kInProgress, o.started_at, {}});
+        share.move.started_at = o.started_at;
+        share.move.unpark = o.loaded.delayed;
+        if (o.loaded.delayed) started_late.push_back({o.loaded.task.task_id, 0, -1});
+      }
+    }
+    if (o.kind == OutcomeKind::kSucceeded && o.step().children.empty()) {
+      share.move.sinks_done++;
+      share.move.complete_at_zero = true;
+    }
+    if (o.kind == OutcomeKind::kFailed && !o.failure.retry) {
+      share.move.set_failing = true;
+      if (!share.move.error) share.move.error = o.step().name + ": " + o.failure.message;
+    }
+  }
+  std::vector<store::TaskMove> moves;
+  for (auto &[_, share] : shares)
+    if (share.touched()) moves.push_back(share.move);
+  moved_ = store::move_tasks(moves);
+  store::drop_timers(started_late);
+  if (moved_.size() == moves.size()) return;
+
+  // Another executor started the task, or somebody controlled it: look at the rows that did not move, under lock.
+  for (store::TaskMove &move : moves) {
+    if (std::any_of(moved_.begin(), moved_.end(), [&](const store::MovedTask &m) { return m.task_id == move.task_id; })) continue;
+    const auto row = store::load_task(move.task_id, store::RowLock::kUpdate);
+    if (!row || core::finished(row->state)) lost_race();
+    move.expected_moves = row->moves;
+    move.from = row->state;
+    if (row->state == core::TaskState::kInProgress) move.hops.clear();
+    const auto again = store::move_tasks({move});
+    if (again.empty()) lost_race();
+    moved_.push_back(again.front());
+  }
+}
+
+void Batch::record_steps() {
+  std::vector<store::StepMove> moves;
+  std::vector<store::StepKey> timers_over;
+  std::vector<std::pair<store::StepKey, TimestampTz>> timers;
+  for (const Outcome &o : outcomes_) {
+    if (o.kind != OutcomeKind::kSucceeded && o.kind != OutcomeKind::kFailed) continue;
+    moves.push_back(step_move(o));
+    if (o.loaded.step.next_attempt_at) timers_over.push_back(o.loaded.step.key);
+    if (moves.back().next_attempt_at) timers.emplace_back(o.loaded.step.key, *moves.back().next_attempt_at);
+  }
+  std::sort(moves.begin(), moves.end(), [](const store::StepMove &a, const store::StepMove &b) { return a.key < b.key; });
+  if (store::move_steps(moves) != moves.size()) lost_race();
+  store::drop_timers(timers_over);
+  store::add_timers(timers);
+}
+
+void Batch::hint_child(const Outcome &parent, int child) {
+  const store::TaskRow &task = parent.loaded.task;
+  store::Hint hint{};
+  hint.kind = store::HintKind::kStep;
+  hint.key = {task.task_id, child, -1};
+  hint.named_task_id = task.named_task_id;
+  hint.priority = task.priority + parent.definition->step(child).priority;
+  hint.owner = task.owner;
+  store::add_hint(hint);
+}
+
+void Batch::record_children() {
+  std::map<store::StepKey, std::pair<int, const Outcome *>> counters;
+  std::set<std::int64_t> freed, ended, watch;
+  std::map<int, std::pair<int, int>> completed;  // named task → tasks, steps each
+  const auto alone = [&](const store::StepKey &key) { return std::find(run_alone_.begin(), run_alone_.end(), key) != run_alone_.end(); };
+  for (const Outcome &o : outcomes_) {
+    const std::int64_t task_id = o.loaded.task.task_id;
+    if (o.kind == OutcomeKind::kFailed) {
+      if (o.failure.retry) {
+        store::Hint hint{o.loaded.step.key, o.failure.next_attempt_at, o.loaded.task.named_task_id,
+                         o.loaded.task.priority + o.step().priority, o.loaded.task.owner, store::HintKind::kTimer};
+        store::add_hint(hint);
+      } else {
+        watch.insert(task_id);
+      }
+    }
+    if (o.kind != OutcomeKind::kSucceeded) continue;
+    ended.insert(task_id);
+    for (int child : o.step().children) {
+      const store::StepKey key{task_id, child, -1};
+      if (recorded(key)) continue;
+      if (o.definition->step(child).parents.size() >= 2) {
+        auto &entry = counters[key];
+        entry.first++;
+        entry.second = &o;
+      } else if (!alone(key)) {
+        hint_child(o, child);
+        freed.insert(task_id);
+      }
+    }
+  }
+  std::vector<store::CounterChange> changes;
+  for (const auto &[key, entry] : counters) changes.push_back({key, entry.first});
+  for (const store::StepKey &key : store::count_down(changes)) {
+    if (!alone(key)) hint_child(*counters.at(key).second, key.step_no);
+    freed.insert(key.task_id);
+  }
+  for (const store::MovedTask &moved : moved_) {
+    if (moved.completed_now) {
+      ended.erase(moved.task_id);
+      const auto owner = std::find_if(outcomes_.begin(), outcomes_.end(), [&](const Outcome &o) { return o.loaded.task.task_id == moved.task_id; });
+      auto &entry = completed[owner->loaded.task.named_task_id];
+      entry.first++;
+      entry.second = static_cast<int>(owner->definition->steps.size());
+    } else if (moved.failing || moved.uneven) {
+      watch.insert(moved.task_id);
+    }
+  }
+  for (const auto &[named_task_id, count] : completed) store::tally_complete(named_task_id, count.first, count.second);
+  store::Hint hint{};
+  for (std::int64_t task_id : ended) {
+    if (freed.contains(task_id) || watch.contains(task_id)) continue;
+    hint.kind = store::HintKind::kSettle;
+    hint.key = {task_id, 0, -1};
+    store::add_hint(hint);
+  }
+  for (std::int64_t task_id : watch) {
+    hint.kind = store::HintKind::kWatch;
+    hint.key = {task_id, 0, -1};
+    store::add_hint(hint);
+  }
+}
+
+}  // namespace tasker::engine

@@ -1,0 +1,310 @@
+#include "engine/create.hpp"
+
+#include "core/definition.hpp"
+#include "core/json.hpp"
+#include "core/schema.hpp"
+#include "engine/control.hpp"
+#include "pg/fault.hpp"
+#include "pg/regex.hpp"
+#include "pg/security.hpp"
+#include "store/hints.hpp"
+#include "store/runs.hpp"
+#include "store/settings.hpp"
+
+namespace tasker::engine {
+
+namespace {
+
+constinit pg::Query next_ids{"SELECT nextval('tasker.task_id_seq') FROM generate_series(1, $1)", 1, {INT4OID}};
+
+// Keys first: whoever loses the race waits here for the winner's end, before anything else is written.
+constinit pg::Query claim_keys{
+    "INSERT INTO tasker.idempotency_keys (owner, task_namespace_id, name, idempotency_key, task_id)"
+    " SELECT $1, $2, $3, u.key, u.id FROM unnest($4, $5) AS u(key, id) WHERE u.key IS NOT NULL ON CONFLICT DO NOTHING RETURNING task_id",
+    5, {OIDOID, INT4OID, TEXTOID, TEXTARRAYOID, INT8ARRAYOID}};
+constinit pg::Query find_keys{
+    "SELECT u.ord, k.task_id FROM unnest($4) WITH ORDINALITY AS u(key, ord) JOIN tasker.idempotency_keys k"
+    " ON k.owner = $1 AND k.task_namespace_id = $2 AND k.name = $3 AND k.idempotency_key = u.key",
+    4, {OIDOID, INT4OID, TEXTOID, TEXTARRAYOID}};
+
+constinit pg::Query insert_tasks{
+    "INSERT INTO tasker.tasks (task_id, home, named_task_id, owner, created_by, priority, sinks_left, runnable, run_at, created_at, deadline_at,"
+    " context, initiator, source_system, reason, correlation_id, idempotency_key, tags, bypass_steps)"
+    " SELECT u.id, (SELECT h.nonce FROM tasker.home h), $4, $5, $6, $7, $8, $9 <= $10, $9, $10, $9 + make_interval(secs => $11),"
+    " u.context, $12, $13, $14, coalesce($15, 'tsk_' || replace(gen_random_uuid()::text, '-', '')), u.key, $16, $17"
+    " FROM unnest($1, $2, $3) AS u(id, context, key)",
+    17,
+    {INT8ARRAYOID, JSONBARRAYOID, TEXTARRAYOID, INT4OID, OIDOID, OIDOID, INT4OID, INT4OID, TIMESTAMPTZOID, TIMESTAMPTZOID, FLOAT8OID, TEXTOID,
+     TEXTOID, TEXTOID, TEXTOID, TEXTARRAYOID, TEXTARRAYOID}};
+
+constinit pg::Query insert_steps{
+    "INSERT INTO tasker.workflow_steps (task_id, step_no, waiting_on)"
+    " SELECT u.id, d.step_no, CASE WHEN cardinality(d.parents) > 1 THEN cardinality(d.parents) ELSE 0 END"
+    " FROM unnest($1) AS u(id) CROSS JOIN tasker.named_steps d WHERE d.named_task_id = $2",
+    2, {INT8ARRAYOID, INT4OID}};
+
+constinit pg::Query insert_labels{
+    "INSERT INTO tasker.task_labels (label, kind, task_id)"
+    " SELECT l.label, l.kind, u.id FROM unnest($1) AS u(id) CROSS JOIN (SELECT DISTINCT t, 'tag' FROM unnest($2) AS t UNION ALL SELECT $3, 'correlation_id' WHERE $3 IS NOT NULL) AS l(label, kind)",
+    3, {INT8ARRAYOID, TEXTARRAYOID, TEXTOID}};
+
+constinit pg::Query granted{
+    "SELECT 1 FROM tasker.definition_grants g WHERE g.task_namespace_id = $1 AND g.name = $2 AND pg_has_role($3, g.role::oid, 'USAGE') LIMIT 1", 3,
+    {INT4OID, TEXTOID, OIDOID}};
+
+LOCKTAG definition_lock(int named_task_id) {
+  LOCKTAG tag;
+  // The type's oid as class makes the pair unique in this database, and no DDL takes such a lock.
+  SET_LOCKTAG_OBJECT(tag, MyDatabaseId, store::step_call_type(), static_cast<Oid>(named_task_id), 0);
+  return tag;
+}
+
+void check_text(const char *what, const std::optional<std::string> &value, std::size_t limit) {
+  if (value && value->size() > limit)
+    throw tasker::Error(sqlstate::kInvalidParameter, std::string(what) + " is " + std::to_string(value->size()) + " bytes long, the limit is " + std::to_string(limit));
+}
+
+void check_request(const NewTasks &request) {
+  check_text("initiator", request.initiator, 128);
+  check_text("source_system", request.source_system, 128);
+  check_text("reason", request.reason, 1024);
+  check_text("correlation_id", request.correlation_id, 128);
+  for (const auto &key : request.idempotency_keys) check_text("idempotency_key", key, 512);
+  for (const auto &tag : request.tags) check_text("a tag", tag, 128);
+  if (request.tags.size() > 64) throw tasker::Error(sqlstate::kInvalidParameter, "a task has at most 64 tags");
+  if (request.deadline_seconds && *request.deadline_seconds <= 0) throw tasker::Error(sqlstate::kInvalidParameter, "deadline_seconds must be positive");
+  if (request.priority < -1000000 || request.priority > 1000000)
+    throw tasker::Error(sqlstate::kInvalidParameter, "priority must be between -1000000 and 1000000");
+  if (!request.idempotency_keys.empty() && request.idempotency_keys.size() != request.contexts.size())
+    throw tasker::Error(sqlstate::kInvalidParameter, "idempotency_keys must have as many elements as contexts");
+  if (TIMESTAMP_NOT_FINITE(request.run_at)) throw tasker::Error(sqlstate::kInvalidParameter, "run_at must be finite");
+}
+
+void check_context(Datum context, const core::json &schema, std::size_t number, bool many) {
+  const std::string where = many ? "context " + std::to_string(number) : "context";
+  auto *jsonb = reinterpret_cast<Jsonb *>(DatumGetPointer(context));
+  if (!JB_ROOT_IS_OBJECT(jsonb)) throw tasker::Error(sqlstate::kInvalidParameter, where + " must be a JSON object");
+  const std::size_t limit = static_cast<std::size_t>(store::settings.max_context_size_kb) * 1024;
+  if (VARSIZE(jsonb) > limit)
+    throw tasker::Error(sqlstate::kProgramLimit, where + " is " + std::to_string(VARSIZE(jsonb)) + " bytes, the limit is " + std::to_string(limit), {},
+                        "Keep large data in a table and pass its key, or raise tasker.max_context_size.");
+  if (schema.is_null()) return;
+  const char *text = pg::call([=] { return JsonbToCString(nullptr, &jsonb->root, static_cast<int>(VARSIZE(jsonb))); });
+  const std::vector<core::Violation> violations = core::validate(schema, core::parse_json(text), pg::Regex());
+  if (violations.empty()) return;
+  std::string detail;
+  for (const core::Violation &violation : violations)
+    detail += (detail.empty() ? "" : "\n") + (violation.pointer.empty() ? std::string("the context") : violation.pointer) + " " + violation.problem;
+  throw tasker::Error(sqlstate::kInvalidParameter, where + " does not fit the context_schema of the definition", detail);
+}
+
+Oid owner_of(const store::CompiledDefinition &definition) {
+  const Oid user = GetUserId(), session = GetSessionUserId();
+  if (definition.runs_as_definer) {
+    bool allowed = pg::has_privileges_of(user, definition.author);
+    if (!allowed) {
+      pg::OwnerScope as_owner(store::cached_extension_owner());
+      allowed = !pg::execute(granted, pg::Params().int4(definition.namespace_id).text(definition.name).oid(user)).rows.empty();
+    }
+    if (!allowed)
+      throw tasker::Error(sqlstate::kInsufficientPrivilege, "permission denied for definition " + definition.ns + "." + definition.name, {},
+                          "It runs as its definer; tasker.grant_task_definition gives others the right to create tasks.");
+    return definition.author;
+  }
+  if (!pg::call([=] { return is_member_of_role(session, user); }))
+    throw tasker::Error(sqlstate::kInsufficientPrivilege, "role \"" + pg::role_name(session) + "\" cannot create tasks that run as \"" + pg::role_name(user) + "\"", {},
+                        "A SECURITY DEFINER function needs a definition with \"run_as\": \"definer\".");
+  return user;
+}
+
+void check_owner(Oid owner) {
+  if (pg::is_superuser(owner) && !store::settings.allow_superuser_tasks)
+    throw tasker::Error(sqlstate::kInsufficientPrivilege, "a superuser cannot own tasks", {},
+                        "Create the task as an ordinary role (SET ROLE), or set tasker.allow_superuser_tasks.");
+  const std::string problem = connect_problem(owner);
+  if (!problem.empty()) pg::report(pg::Level::kWarning, "the steps of this task wait: " + problem, {}, "They start when the role can connect.");
+}
+
+void warn_without_preload() {
+  static constinit bool told = false;
+  if (store::shared != nullptr || told) return;
+  told = true;
+  pg::call([] {
+    ereport(WARNING, (errcode(MAKE_SQLSTATE('T', 'K', '0', '0', '5')), errmsg("tasks are not run in the background"),
+                      errhint("Add tasker to shared_preload_libraries and restart, or CALL tasker.run_task().")));
+  });
+}
+
+Datum texts(const std::vector<std::string> &values) {
+  pg::ArrayBuilder array(TEXTOID);
+  for (const auto &value : values) array.text(value);
+  return array.datum();
+}
+
+// Gives each request its id; those whose key exists get the existing one and are not created.
+struct Assigned {
+  std::vector<std::int64_t> ids;
+  std::vector<bool> fresh;
+};
+Assigned assign_ids(const NewTasks &request, const store::CompiledDefinition &definition, Oid owner) {
+  Assigned out;
+  const std::size_t count = request.contexts.size();
+  const pg::Result ids = pg::execute(next_ids, pg::Params().int4(static_cast<int>(count)));
+  for (std::uint64_t i = 0; i < count; i++) out.ids.push_back(ids.rows.int8(i, 1));
+  out.fresh.assign(count, true);
+  bool any = false;
+  for (const auto &key : request.idempotency_keys) any = any || key.has_value();
+  if (!any) return out;
+
+  pg::ArrayBuilder keys(TEXTOID), numbers(INT8OID);
+  for (std::size_t i = 0; i < count; i++) {
+    if (request.idempotency_keys[i]) keys.text(*request.idempotency_keys[i]);
+    else keys.null();
+    numbers.int8(out.ids[i]);
+  }
+  const Datum key_array = keys.datum();
+  pg::execute(claim_keys, pg::Params().oid(owner).int4(definition.namespace_id).text(definition.name).datum(key_array).datum(numbers.datum()));
+  const pg::Result found = pg::execute(find_keys, pg::Params().oid(owner).int4(definition.namespace_id).text(definition.name).datum(key_array));
+  for (std::uint64_t i = 0; i < found.rows.size(); i++) {
+    const std::size_t at = static_cast<std::size_t>(found.rows.int8(i, 1) - 1);
+    out.fresh[at] = found.rows.int8(i, 2) == out.ids[at];
+    out.ids[at] = found.rows.int8(i, 2);
+  }
+  return out;
+}
+
+void hint_new_tasks(const NewTasks &request, const store::CompiledDefinition &definition, Oid owner, const std::vector<std::int64_t> &ids, bool later) {
+  std::vector<int> roots;
+  for (const auto &step : definition.steps)
+    if (step.parents.empty() && roots.size() <= 4) roots.push_back(step.step_no);
+  const bool plain = roots.size() <= 4 && request.bypass_steps.empty();
+  for (std::int64_t id : ids) {
+    store::Hint hint{{id, 0, -1}, request.run_at, definition.named_task_id, request.priority, owner, store::HintKind::kTask};
+    if (later) {
+      hint.kind = store::HintKind::kTimer;
+      store::add_hint(hint);
+    } else if (plain) {
+      hint.kind = store::HintKind::kStep;
+      for (int root : roots) {
+        hint.key.step_no = root;
+        hint.priority = request.priority + definition.step(root).priority;
+        store::add_hint(hint);
+      }
+    } else {
+      store::add_hint(hint);
+    }
+  }
+}
+
+void check_bypass(const NewTasks &request, const store::CompiledDefinition &definition) {
+  for (const std::string &name : request.bypass_steps) {
+    const auto found = definition.step_by_name.find(name);
+    if (found == definition.step_by_name.end())
+      throw tasker::Error(sqlstate::kInvalidParameter, "bypass_steps names step \"" + name + "\", which does not exist in " + definition.ns + "." + definition.name);
+    if (!definition.step(found->second).skippable)
+      throw tasker::Error(sqlstate::kInvalidParameter, "step \"" + name + "\" cannot be bypassed", {}, "Only a step with \"skippable\": true can.");
+  }
+}
+
+void write_tasks(const NewTasks &request, const store::CompiledDefinition &definition, Oid owner, Assigned &assigned) {
+  const TimestampTz now = GetCurrentTimestamp();
+  const TimestampTz run_at = request.run_at < now ? now : request.run_at;
+  const bool later = run_at > now;
+  pg::ArrayBuilder ids(INT8OID), contexts(JSONBOID), keys(TEXTOID);
+  std::vector<std::int64_t> fresh;
+  for (std::size_t i = 0; i < assigned.ids.size(); i++) {
+    if (!assigned.fresh[i]) continue;
+    fresh.push_back(assigned.ids[i]);
+    ids.int8(assigned.ids[i]);
+    contexts.add(request.contexts[i]);
+    if (!request.idempotency_keys.empty() && request.idempotency_keys[i]) keys.text(*request.idempotency_keys[i]);
+    else keys.null();
+  }
+  if (fresh.empty()) return;
+  const Datum id_array = ids.datum();
+  const std::optional<double> deadline = request.deadline_seconds ? request.deadline_seconds : definition.deadline_seconds;
+  pg::Params params;
+  params.datum(id_array).datum(contexts.datum()).datum(keys.datum()).int4(definition.named_task_id).oid(owner).oid(GetSessionUserId())
+      .int4(request.priority).int4(definition.sink_count).timestamp(run_at).timestamp(now);
+  if (deadline) params.float8(*deadline);
+  else params.null();
+  params.text_or_null(request.initiator).text_or_null(request.source_system).text_or_null(request.reason).text_or_null(request.correlation_id)
+      .datum(texts(request.tags)).datum(texts(request.bypass_steps));
+  pg::execute(insert_tasks, params);
+  pg::execute(insert_steps, pg::Params().datum(id_array).int4(definition.named_task_id));
+  if (!request.tags.empty() || request.correlation_id)
+    pg::execute(insert_labels, pg::Params().datum(id_array).datum(texts(request.tags)).text_or_null(request.correlation_id));
+  if (later) {
+    std::vector<std::pair<store::StepKey, TimestampTz>> timers;
+    for (std::int64_t id : fresh) timers.push_back({{id, 0, -1}, run_at});
+    store::add_timers(timers);
+  }
+  TASKER_FAULT("create.after_insert");
+  hint_new_tasks(request, definition, owner, fresh, later);
+  if (!request.bypass_steps.empty())
+    for (std::int64_t id : fresh) bypass_steps(id, request.bypass_steps);
+}
+
+}  // namespace
+
+std::string connect_problem(Oid role) {
+  struct Found {
+    bool exists, login;
+  };
+  const Found found = pg::call([=] {
+    HeapTuple tuple = SearchSysCache1(AUTHOID, ObjectIdGetDatum(role));
+    Found out{HeapTupleIsValid(tuple), false};
+    if (out.exists) {
+      out.login = reinterpret_cast<Form_pg_authid>(GETSTRUCT(tuple))->rolcanlogin;
+      ReleaseSysCache(tuple);
+    }
+    return out;
+  });
+  if (!found.exists) return "role " + std::to_string(role) + " does not exist";
+  if (pg::kWorkersNeedLogin && !found.login) return "role \"" + pg::role_name(role) + "\" is not permitted to log in";
+  if (!pg::call([=] { return pg::database_allows_connect(MyDatabaseId, role); }))
+    return "role \"" + pg::role_name(role) + "\" has no CONNECT privilege on this database";
+  return {};
+}
+
+void lock_definition(int named_task_id) {
+  const LOCKTAG tag = definition_lock(named_task_id);
+  const LOCKTAG *t = &tag;
+  pg::call([=] { (void)LockAcquire(t, AccessShareLock, false, false); });
+}
+
+bool lock_definition_exclusively(int named_task_id) {
+  const LOCKTAG tag = definition_lock(named_task_id);
+  const LOCKTAG *t = &tag;
+  return pg::call([=] { return LockAcquire(t, AccessExclusiveLock, false, true) != LOCKACQUIRE_NOT_AVAIL; });
+}
+
+std::vector<std::int64_t> create_tasks(const NewTasks &request) {
+  check_request(request);
+  warn_without_preload();
+  pg::Spi spi;
+  store::DefinitionPtr definition;
+  {
+    pg::OwnerScope as_owner(store::cached_extension_owner());
+    const auto found = store::find_definition(request.ns, request.name, request.version);
+    if (!found)
+      throw tasker::Error(sqlstate::kNoData, "definition " + request.ns + "." + request.name + (request.version ? " version " + *request.version : "") + " does not exist", {},
+                          "Define it with tasker.define_task; tasker.named_task_list shows those there are.");
+    if (found->retired)
+      throw tasker::Error(sqlstate::kDefinitionInUse, "definition " + request.ns + "." + request.name + " is retired", {}, "Define a new version.");
+    lock_definition(found->named_task_id);
+    definition = store::definition(found->named_task_id);
+  }
+  check_bypass(request, *definition);
+  const Oid owner = owner_of(*definition);
+  check_owner(owner);
+  const core::json schema = definition->context_schema.empty() ? core::json() : core::parse_json(definition->context_schema);
+  for (std::size_t i = 0; i < request.contexts.size(); i++) check_context(request.contexts[i], schema, i + 1, request.contexts.size() > 1);
+
+  pg::OwnerScope as_owner(store::cached_extension_owner());
+  Assigned assigned = assign_ids(request, *definition, owner);
+  write_tasks(request, *definition, owner, assigned);
+  return assigned.ids;
+}
+
+}  // namespace tasker::engine

@@ -1,0 +1,37 @@
+// Creates tasks: rows of the caller's transaction, runnable when it commits.
+#pragma once
+
+#include <optional>
+#include <string>
+#include <vector>
+
+#include "store/definitions.hpp"
+
+namespace tasker::engine {
+
+// The options all tasks of one call share. Texts are checked here; times and sizes too.
+struct NewTasks {
+  std::string ns, name;
+  std::optional<std::string> version;
+  int priority = 0;
+  TimestampTz run_at = 0;
+  std::optional<std::string> initiator, source_system, reason, correlation_id;
+  std::vector<std::string> tags, bypass_steps;
+  std::optional<double> deadline_seconds;
+  // One element per task:
+  std::vector<Datum> contexts;                                    // jsonb
+  std::vector<std::optional<std::string>> idempotency_keys;       // same length, or empty
+};
+
+// Ids in the order of contexts; an idempotency key that exists gives the existing task. Raises 02000 for an unknown
+// definition, TK006 for a retired one, 22023 for bad values (every schema violation in DETAIL), 42501 for owners that may not be.
+std::vector<std::int64_t> create_tasks(const NewTasks &request);
+
+// Whether executors can log in as this role here: "" or why not.
+std::string connect_problem(Oid role);
+
+// Holds definitions against replacement until the end of the transaction (share), or asks whether nobody does (exclusive, no wait).
+void lock_definition(int named_task_id);
+bool lock_definition_exclusively(int named_task_id);
+
+}  // namespace tasker::engine

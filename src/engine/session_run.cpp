@@ -1,0 +1,188 @@
+#include "engine/session_run.hpp"
+
+#include "engine/batch.hpp"
+#include "engine/control.hpp"
+#include "engine/settle.hpp"
+#include "pg/deadline.hpp"
+#include "pg/memory.hpp"
+#include "pg/security.hpp"
+#include "store/hints.hpp"
+
+namespace tasker::engine {
+
+namespace {
+
+class SessionObserver final : public RunObserver {
+ public:
+  void begin(const store::LoadedStep &step, int timeout_ms) override {
+    set_running_task(step.task.task_id);
+    pg::arm_deadline(timeout_ms);
+  }
+  Interruption end() override {
+    set_running_task(0);
+    return pg::disarm_deadline() ? Interruption::kTimeout : Interruption::kForeign;
+  }
+};
+
+// Tells dispatcher and executors to leave this task alone meanwhile.
+class SessionClaim {
+ public:
+  explicit SessionClaim(std::int64_t task_id) {
+    if (store::shared == nullptr) return;
+    store::LockGuard guard(store::shared->registry, LW_EXCLUSIVE);
+    for (auto &run : store::shared->sessions) {
+      if (run.pid != 0) continue;
+      run = {MyDatabaseId, MyProcPid, task_id};
+      mine_ = &run;
+      return;
+    }
+  }
+  ~SessionClaim() {
+    if (mine_ == nullptr) return;
+    {
+      store::LockGuard guard(store::shared->registry, LW_EXCLUSIVE);
+      const std::int64_t task_id = mine_->task_id;
+      mine_->pid = 0;
+      hint_.key = {task_id, 0, -1};
+    }
+    hint_.kind = store::HintKind::kTask;
+    store::push_hints_now(&hint_, 1);
+  }
+  SessionClaim(const SessionClaim &) = delete;
+  SessionClaim &operator=(const SessionClaim &) = delete;
+
+ private:
+  store::SessionRun *mine_ = nullptr;
+  store::Hint hint_{};
+};
+
+// The outer SPI connection; its commits end what has been done so far.
+class SessionSpi {
+ public:
+  explicit SessionSpi(bool may_commit) : may_commit_(may_commit) {
+    const int options = may_commit ? SPI_OPT_NONATOMIC : 0;
+    pg::call([=] { SPI_connect_ext(options); });
+  }
+  ~SessionSpi() {
+    if (std::uncaught_exceptions() == 0) SPI_finish();
+  }
+  SessionSpi(const SessionSpi &) = delete;
+  SessionSpi &operator=(const SessionSpi &) = delete;
+  void commit() {
+    if (!may_commit_) return;
+    pg::call([] {
+      SPI_commit();
+      EnsurePortalSnapshotExists();
+    });
+  }
+  bool may_commit() const { return may_commit_; }
+
+ private:
+  bool may_commit_;
+};
+
+std::int64_t check_caller(std::int64_t task_id) {
+  if (running_task() != 0) throw tasker::Error(sqlstate::kObjectNotReady, "a step cannot run another task", {}, "Create the task and let it run by itself.");
+  const Oid user = GetUserId(), session = GetSessionUserId();
+  pg::Spi spi;
+  pg::OwnerScope as_owner(store::cached_extension_owner());
+  const auto task = store::load_task(task_id, store::RowLock::kNone);
+  if (!task || !may_control(user, task->owner, task->created_by))
+    throw tasker::Error(sqlstate::kNoData, "task " + std::to_string(task_id) + " does not exist");
+  if (user != session || user != task->owner)
+    throw tasker::Error(sqlstate::kInsufficientPrivilege, "only a session of its owner can run task " + std::to_string(task_id), {},
+                        "Connect as \"" + pg::role_name(task->owner) + "\": the steps run with the rights of this session.");
+  const store::Home home = store::load_home();
+  if (home.held) throw tasker::Error(sqlstate::kObjectNotReady, "this database is held: " + home.reason, {}, "Call tasker.release_hold() when its tasks may run here.");
+  return home.nonce;
+}
+
+std::vector<store::StepKey> ready_keys(std::int64_t task_id, std::int64_t nonce, bool skip_waits) {
+  pg::Spi spi;
+  pg::OwnerScope as_owner(store::cached_extension_owner());
+  std::vector<store::StepKey> keys;
+  for (const store::Hint &hint : store::ready_steps({task_id}, nonce))
+    if (hint.kind == store::HintKind::kStep || (skip_waits && hint.kind == store::HintKind::kTimer)) keys.push_back(hint.key);
+  return keys;
+}
+
+class SessionRunner {
+ public:
+  SessionRunner(std::int64_t task_id, bool skip_waits, bool may_commit, std::int64_t nonce)
+      : task_id_(task_id), skip_waits_(skip_waits), nonce_(nonce), spi_(may_commit), memory_(TopMemoryContext, "tasker run_task") {}
+
+  void run() {
+    for (;;) {
+      const std::vector<store::StepKey> keys = ready_keys(task_id_, nonce_, skip_waits_);
+      bool progress = false;
+      for (const store::StepKey &key : keys) {
+        progress |= run_step(key);
+        pg::check_interrupts();
+      }
+      settle();
+      if (!progress) return;
+    }
+  }
+
+ private:
+  // One step, one transaction (when commits are possible). True when it was run.
+  bool run_step(const store::StepKey &key) {
+    memory_.reset();
+    BatchOptions options;
+    options.nonce = nonce_;
+    options.solo = true;
+    options.skip_waits = skip_waits_;
+    options.propagate_cancel = true;
+    options.batchable = [](const store::CompiledDefinition &, const store::CompiledStep &) { return false; };
+    Batch batch(options, observer_, memory_.get());
+    batch.load({key});
+    if (spi_.may_commit()) spi_.commit();
+    if (batch.procedure() && !spi_.may_commit())
+      throw tasker::Error("25001", "a step that commits by itself cannot run inside a transaction block", {}, "CALL tasker.run_task outside of one.");
+    batch.run();
+    if (batch.empty()) return false;
+    try {
+      batch.record();
+      spi_.commit();
+    } catch (const pg::Error &) {
+      if (!spi_.may_commit()) throw;
+      const pg::Caught error = pg::describe_current_exception();
+      fail_at_commit(batch, error);
+    }
+    return true;
+  }
+
+  // SPI_commit has rolled back and begun again: the effects are gone, the error is the attempt's.
+  void fail_at_commit(Batch &batch, const pg::Caught &error) {
+    pg::call([] { EnsurePortalSnapshotExists(); });
+    batch.fail_all(error);
+    batch.record();
+    spi_.commit();
+  }
+
+  void settle() {
+    {
+      pg::Spi spi;
+      pg::OwnerScope as_owner(store::cached_extension_owner());
+      settle_task(task_id_);
+    }
+    spi_.commit();
+  }
+
+  std::int64_t task_id_;
+  bool skip_waits_;
+  std::int64_t nonce_;
+  SessionSpi spi_;
+  pg::OwnedContext memory_;
+  SessionObserver observer_;
+};
+
+}  // namespace
+
+void run_in_session(std::int64_t task_id, bool skip_waits, bool may_commit) {
+  const std::int64_t nonce = check_caller(task_id);
+  const SessionClaim claim(task_id);
+  SessionRunner(task_id, skip_waits, may_commit, nonce).run();
+}
+
+}  // namespace tasker::engine

@@ -1,0 +1,221 @@
+#include "store/facts.hpp"
+
+namespace tasker::store {
+
+namespace {
+
+#define TASK_COLUMNS                                                                                             \
+  "t.task_id, t.home, t.named_task_id, t.owner::oid, t.created_by::oid, t.priority, t.state::text, t.moves, t.sinks_left," \
+  " t.live, t.paused, t.failing, t.uneven, t.run_at"
+#define STEP_COLUMNS                                                                                                   \
+  "s.step_no, s.element, s.state::text, s.moves, s.attempts, s.generation, s.waiting_on, s.crashes, s.max_attempts, s.permanent," \
+  " s.started_at, s.finished_at, s.next_attempt_at"
+
+constinit pg::Query select_task{"SELECT " TASK_COLUMNS " FROM tasker.tasks t WHERE t.task_id = $1", 1, {INT8OID}};
+constinit pg::Query select_task_locked{"SELECT " TASK_COLUMNS " FROM tasker.tasks t WHERE t.task_id = $1 FOR NO KEY UPDATE", 1, {INT8OID}};
+constinit pg::Query select_steps{
+    "SELECT " STEP_COLUMNS " FROM tasker.workflow_steps s WHERE s.task_id = $1 AND s.element = -1 ORDER BY s.step_no", 1, {INT8OID}};
+constinit pg::Query select_steps_locked{
+    "SELECT " STEP_COLUMNS " FROM tasker.workflow_steps s WHERE s.task_id = $1 AND s.element = -1 ORDER BY s.step_no FOR NO KEY UPDATE", 1, {INT8OID}};
+
+constinit pg::Query select_home{
+    "SELECT h.nonce, h.held_reason, h.database_oid = (SELECT d.oid FROM pg_catalog.pg_database d WHERE d.datname = pg_catalog.current_database())"
+    " FROM tasker.home h",
+    0, {}};
+constinit pg::Query foreign_task{"SELECT 1 FROM tasker.tasks t WHERE t.live AND t.home <> $1 LIMIT 1", 1, {INT8OID}};
+
+// A step with one parent is ready when that parent is done; with more, when its counter is zero.
+constinit pg::Query select_ready{
+    "SELECT t.task_id, s.step_no, s.element, t.named_task_id, t.priority + d.priority, t.owner::oid, greatest(s.next_attempt_at, t.run_at),"
+    " t.failing OR t.uneven"
+    " FROM unnest($1) WITH ORDINALITY AS u(task_id, ord) JOIN tasker.tasks t ON t.task_id = u.task_id"
+    " JOIN tasker.workflow_steps s ON s.task_id = t.task_id"
+    " JOIN tasker.named_steps d ON d.named_task_id = t.named_task_id AND d.step_no = s.step_no"
+    " WHERE t.live AND NOT t.paused AND t.home = $2 AND s.state IN ('pending', 'error') AND NOT s.permanent AND s.waiting_on = 0"
+    " AND (s.state = 'pending' OR d.retryable AND s.attempts < coalesce(s.max_attempts, d.max_attempts))"
+    " AND (cardinality(d.parents) <> 1 OR EXISTS (SELECT FROM tasker.workflow_steps p WHERE p.task_id = s.task_id AND p.step_no = d.parents[1]"
+    "      AND p.element = -1 AND p.state IN ('complete', 'resolved_manually', 'skipped')))"
+    " ORDER BY u.ord, s.step_no",
+    2, {INT8ARRAYOID, INT8OID}};
+constinit pg::Query select_watched{
+    "SELECT t.task_id FROM unnest($1) AS u(task_id) JOIN tasker.tasks t ON t.task_id = u.task_id WHERE t.live AND (t.failing OR t.uneven)", 1,
+    {INT8ARRAYOID}};
+
+constinit pg::Query select_page{
+    "SELECT - t.priority, t.task_id, t.home FROM tasker.tasks t WHERE t.runnable AND (- t.priority, t.task_id) > ($1, $2)"
+    " ORDER BY - t.priority, t.task_id LIMIT $3",
+    3, {INT4OID, INT8OID, INT8OID}};
+constinit pg::Query select_timers{
+    "SELECT r.due_at, r.task_id, r.step_no, r.element, t.named_task_id, t.priority, t.owner::oid"
+    " FROM (SELECT * FROM tasker.timers m WHERE (m.due_at, m.task_id, m.step_no, m.element) > ($1, $2, $3, $4)"
+    "       ORDER BY m.due_at, m.task_id, m.step_no, m.element LIMIT $5) r"
+    " JOIN tasker.tasks t ON t.task_id = r.task_id ORDER BY r.due_at, r.task_id, r.step_no, r.element",
+    5, {TIMESTAMPTZOID, INT8OID, INT4OID, INT4OID, INT8OID}};
+constinit pg::Query select_any_live{"SELECT 1 FROM tasker.tasks t WHERE t.live LIMIT 1", 0, {}};
+
+TaskRow read_task(const pg::Rows &r, std::uint64_t i) {
+  TaskRow t;
+  t.task_id = r.int8(i, 1);
+  t.home = r.int8(i, 2);
+  t.named_task_id = r.int4(i, 3);
+  t.owner = r.oid(i, 4);
+  t.created_by = r.oid(i, 5);
+  t.priority = r.int4(i, 6);
+  t.state = core::parse_task_state(r.text(i, 7)).value();
+  t.moves = r.int4(i, 8);
+  t.sinks_left = r.int4(i, 9);
+  t.live = r.boolean(i, 10);
+  t.paused = r.boolean(i, 11);
+  t.failing = r.boolean(i, 12);
+  t.uneven = r.boolean(i, 13);
+  t.run_at = r.timestamp(i, 14);
+  return t;
+}
+
+StepRow read_step(const pg::Rows &r, std::uint64_t i, std::int64_t task_id) {
+  StepRow s;
+  s.key = {task_id, r.int4(i, 1), r.int4(i, 2)};
+  s.state = core::parse_step_state(r.text(i, 3)).value();
+  s.moves = r.int4(i, 4);
+  s.attempts = r.int4(i, 5);
+  s.generation = r.int4(i, 6);
+  s.waiting_on = r.int4(i, 7);
+  s.crashes = r.int4(i, 8);
+  if (!r.is_null(i, 9)) s.max_attempts = r.int4(i, 9);
+  s.permanent = r.boolean(i, 10);
+  s.started_at = r.timestamp_or_null(i, 11);
+  s.finished_at = r.timestamp_or_null(i, 12);
+  s.next_attempt_at = r.timestamp_or_null(i, 13);
+  return s;
+}
+
+Datum id_array(const std::vector<std::int64_t> &ids) {
+  pg::ArrayBuilder array(INT8OID);
+  for (std::int64_t id : ids) array.int8(id);
+  return array.datum();
+}
+
+}  // namespace
+
+core::StepFacts step_facts(const StepRow &row, const CompiledStep &step) {
+  core::StepFacts facts;
+  facts.state = row.state;
+  facts.attempts = row.attempts;
+  facts.max_attempts = row.max_attempts.value_or(step.max_attempts);
+  facts.retryable = step.retryable;
+  facts.failed_permanently = row.permanent;
+  if (row.next_attempt_at) facts.next_attempt_at = *row.next_attempt_at;
+  return facts;
+}
+
+std::vector<core::StepFacts> TaskFacts::for_core() const {
+  std::vector<core::StepFacts> out;
+  out.reserve(steps.size());
+  for (const StepRow &row : steps) out.push_back(step_facts(row, definition->step(row.key.step_no)));
+  return out;
+}
+
+std::optional<TaskRow> load_task(std::int64_t task_id, RowLock lock) {
+  const pg::Result found = pg::execute(lock == RowLock::kUpdate ? select_task_locked : select_task, pg::Params().int8(task_id));
+  if (found.rows.empty()) return std::nullopt;
+  return read_task(found.rows, 0);
+}
+
+std::optional<TaskFacts> load_facts(std::int64_t task_id, RowLock lock) {
+  const std::optional<TaskRow> task = load_task(task_id, lock);
+  if (!task) return std::nullopt;
+  TaskFacts facts;
+  facts.task = *task;
+  facts.definition = definition(task->named_task_id);
+  const pg::Result steps = pg::execute(lock == RowLock::kUpdate ? select_steps_locked : select_steps, pg::Params().int8(task_id));
+  facts.steps.reserve(steps.rows.size());
+  for (std::uint64_t i = 0; i < steps.rows.size(); i++) facts.steps.push_back(read_step(steps.rows, i, task_id));
+  if (facts.steps.size() != facts.definition->steps.size())
+    throw tasker::Error(sqlstate::kInternal, "task " + std::to_string(task_id) + " has " + std::to_string(facts.steps.size()) + " steps, its definition " +
+                                                 std::to_string(facts.definition->steps.size()), {}, "Run tasker.check().");
+  return facts;
+}
+
+Home load_home() {
+  Home home;
+  const pg::Result row = pg::execute(select_home);
+  if (row.rows.empty()) {
+    home.held = true;
+    home.reason = "the home row is missing: this database was copied without it";
+    return home;
+  }
+  home.nonce = row.rows.int8(0, 1);
+  if (!row.rows.is_null(0, 2)) {
+    home.held = true;
+    home.reason = row.rows.text(0, 2);
+  } else if (!row.rows.boolean(0, 3)) {
+    home.held = true;
+    home.reason = "this database is a copy of another one";
+  } else if (!pg::execute(foreign_task, pg::Params().int8(home.nonce)).rows.empty()) {
+    home.held = true;
+    home.reason = "live tasks were created in another database";
+  }
+  return home;
+}
+
+std::vector<Hint> ready_steps(const std::vector<std::int64_t> &task_ids, std::int64_t nonce) {
+  std::vector<Hint> out;
+  if (task_ids.empty()) return out;
+  const Datum ids = id_array(task_ids);
+  const pg::Result ready = pg::execute(select_ready, pg::Params().datum(ids).int8(nonce));
+  const pg::Rows &r = ready.rows;
+  const TimestampTz now = GetCurrentTimestamp();
+  out.reserve(r.size());
+  for (std::uint64_t i = 0; i < r.size(); i++) {
+    Hint hint{};
+    hint.key = {r.int8(i, 1), r.int4(i, 2), r.int4(i, 3)};
+    hint.named_task_id = r.int4(i, 4);
+    hint.priority = r.int4(i, 5);
+    hint.owner = r.oid(i, 6);
+    hint.due = r.is_null(i, 7) ? 0 : r.timestamp(i, 7);
+    hint.kind = hint.due > now ? HintKind::kTimer : HintKind::kStep;
+    out.push_back(hint);
+  }
+  const pg::Result watched = pg::execute(select_watched, pg::Params().datum(ids));
+  for (std::uint64_t i = 0; i < watched.rows.size(); i++) {
+    Hint hint{};
+    hint.key.task_id = watched.rows.int8(i, 1);
+    hint.kind = HintKind::kWatch;
+    out.push_back(hint);
+  }
+  return out;
+}
+
+std::vector<std::int64_t> runnable_page(std::int64_t nonce, PagePosition &position, int limit) {
+  const pg::Result page = pg::execute(select_page, pg::Params().int4(position.rank).int8(position.task_id).int8(limit));
+  std::vector<std::int64_t> out;
+  for (std::uint64_t i = 0; i < page.rows.size(); i++) {
+    position.rank = page.rows.int4(i, 1);
+    position.task_id = page.rows.int8(i, 2);
+    // A foreign task is passed over here; the count tells the caller about the end of the index.
+    out.push_back(page.rows.int8(i, 3) == nonce ? position.task_id : 0);
+  }
+  return out;
+}
+
+std::vector<Hint> timer_page(TimerMark &mark, int limit) {
+  const pg::Result page = pg::execute(select_timers, pg::Params().timestamp(mark.due).int8(mark.key.task_id).int4(mark.key.step_no).int4(mark.key.element).int8(limit));
+  std::vector<Hint> out;
+  for (std::uint64_t i = 0; i < page.rows.size(); i++) {
+    Hint hint{};
+    hint.due = page.rows.timestamp(i, 1);
+    hint.key = {page.rows.int8(i, 2), page.rows.int4(i, 3), page.rows.int4(i, 4)};
+    hint.named_task_id = page.rows.int4(i, 5);
+    hint.priority = page.rows.int4(i, 6);
+    hint.owner = page.rows.oid(i, 7);
+    hint.kind = HintKind::kTimer;
+    mark.due = hint.due;
+    mark.key = hint.key;
+    out.push_back(hint);
+  }
+  return out;
+}
+
+bool any_live_task() { return !pg::execute(select_any_live).rows.empty(); }
+
+}  // namespace tasker::store

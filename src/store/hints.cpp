@@ -1,0 +1,115 @@
+#include "store/hints.hpp"
+
+namespace tasker::store {
+
+namespace {
+
+inline constexpr int kMaxHints = 256;
+constinit Hint pending[kMaxHints] = {};
+constinit int pending_count = 0;
+constinit std::int64_t finished[kMaxHints] = {};
+constinit int finished_count = 0;
+constinit bool sweep_wanted = false;
+constinit bool announce = false;
+constinit int my_database = -1;  // cached index, checked before use
+
+void clear() noexcept {
+  pending_count = finished_count = 0;
+  sweep_wanted = announce = false;
+}
+
+// Fills the ring and wakes whoever must look at it. Loads, stores, one lock, latches: nothing here can raise.
+void deliver(const Hint *hints, int count, bool sweep, bool create) noexcept {
+  int index = my_database;
+  bool wake_up_launcher = false;
+  if (index < 0 || database_slot(index).database != MyDatabaseId || database_slot(index).state == DatabaseState::kFree) {
+    LWLockAcquire(shared->registry, LW_EXCLUSIVE);
+    index = my_database = find_database(MyDatabaseId, true);
+    LWLockRelease(shared->registry);
+    if (index < 0) return;  // more databases than tasker.max_databases: the launcher says so
+  }
+  DatabaseSlot &slot = database_slot(index);
+  LWLockAcquire(ring_lock(index), LW_EXCLUSIVE);
+  for (int i = 0; i < count; i++) {
+    if (slot.ring_count == kRingSize) {
+      slot.sweep = true;
+      break;
+    }
+    slot.ring[(slot.ring_head + slot.ring_count) % kRingSize] = hints[i];
+    slot.ring_count++;
+  }
+  if (sweep) slot.sweep = true;
+  const int dispatcher = slot.dispatcher_proc;
+  if (dispatcher < 0 || create) {
+    slot.wanted = true;
+    wake_up_launcher = true;
+  }
+  LWLockRelease(ring_lock(index));
+  wake(dispatcher);
+  if (wake_up_launcher) wake_launcher();
+}
+
+void broadcast_finished() noexcept {
+  if (shared == nullptr) return;
+  for (int i = 0; i < finished_count; i++)
+    ConditionVariableBroadcast(&shared->finished[static_cast<std::uint64_t>(finished[i]) % kWaitBuckets]);
+}
+
+extern "C" void at_transaction_end(XactEvent event, void *) {
+  switch (event) {
+    case XACT_EVENT_COMMIT:
+      if (pending_count > 0 || sweep_wanted || announce) deliver(pending, pending_count, sweep_wanted, announce);
+      broadcast_finished();
+      clear();
+      break;
+    case XACT_EVENT_ABORT:
+    case XACT_EVENT_PREPARE:
+    case XACT_EVENT_PARALLEL_ABORT:
+      clear();
+      break;
+    default:
+      break;
+  }
+}
+
+}  // namespace
+
+void add_hint(const Hint &hint) {
+  if (shared == nullptr || sweep_wanted) return;
+  if (pending_count == kMaxHints) {
+    sweep_wanted = true;
+    pending_count = 0;
+    return;
+  }
+  pending[pending_count++] = hint;
+}
+
+void request_sweep() { sweep_wanted = shared != nullptr; }
+
+void task_finished(std::int64_t task_id) {
+  if (shared == nullptr) return;
+  // Past the limit the last entry is overwritten: its waiters wake by their own timeout of re-checks.
+  if (finished_count < kMaxHints) finished[finished_count++] = task_id;
+}
+
+void announce_database() { announce = shared != nullptr; }
+
+void register_hint_callback() { RegisterXactCallback(at_transaction_end, nullptr); }
+
+void push_hints_now(const Hint *hints, int count) {
+  if (shared != nullptr) deliver(hints, count, false, false);
+}
+
+int take_hints(int database_index, Hint *out, int limit, bool *sweep) {
+  DatabaseSlot &slot = database_slot(database_index);
+  LockGuard guard(ring_lock(database_index), LW_EXCLUSIVE);
+  const int count = slot.ring_count < limit ? slot.ring_count : limit;
+  for (int i = 0; i < count; i++) out[i] = slot.ring[(slot.ring_head + i) % kRingSize];
+  slot.ring_head = (slot.ring_head + count) % kRingSize;
+  slot.ring_count -= count;
+  *sweep = slot.sweep;
+  slot.sweep = false;
+  return count;
+}
+
+}  // namespace tasker::store

@@ -1,0 +1,30 @@
+// What a transaction tells the dispatcher at its commit.
+//
+// Hints are collected while the transaction runs and copied into the database's ring by a transaction callback
+// that allocates nothing, takes one LWLock and sets a latch: an error there would be a server PANIC. More than
+// kMaxHints become one request to sweep. Rolled-back savepoints leave harmless hints behind. At PREPARE the
+// hints are dropped; COMMIT PREPARED asks for a sweep (see api/utility_hook.cpp). Without the preload
+// everything here does nothing.
+#pragma once
+
+#include "store/shared_state.hpp"
+
+namespace tasker::store {
+
+void add_hint(const Hint &hint);
+void request_sweep();
+// Wakes wait_for_task of this task at commit.
+void task_finished(std::int64_t task_id);
+// CREATE EXTENSION: tells the launcher at commit that this database has the extension.
+void announce_database();
+
+// Once per process, from _PG_init.
+void register_hint_callback();
+
+// Sends hints at once, outside of any transaction (workers).
+void push_hints_now(const Hint *hints, int count);
+
+// The dispatcher's side: takes up to `limit` hints; `sweep` tells that some were lost.
+int take_hints(int database_index, Hint *out, int limit, bool *sweep);
+
+}  // namespace tasker::store

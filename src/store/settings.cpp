@@ -1,0 +1,44 @@
+#include "store/settings.hpp"
+
+#include "pg/bridge.hpp"
+#include "pg/fault.hpp"
+
+namespace tasker::store {
+
+constinit Settings settings;
+
+namespace {
+
+void integer(const char *name, const char *text, int *value, int min, int max, GucContext context, int flags = 0) {
+  DefineCustomIntVariable(name, text, nullptr, value, *value, min, max, context, flags, nullptr, nullptr, nullptr);
+}
+void boolean(const char *name, const char *text, bool *value, GucContext context) {
+  DefineCustomBoolVariable(name, text, nullptr, value, *value, context, 0, nullptr, nullptr, nullptr);
+}
+
+}  // namespace
+
+void define_settings(bool preloading) {
+  Settings &s = settings;
+  boolean("tasker.allow_superuser_tasks", "Lets superusers own tasks.", &s.allow_superuser_tasks, PGC_SUSET);
+  integer("tasker.crash_limit", "Crashes of the server process after which a step is an error.", &s.crash_limit, 1, 100, PGC_SIGHUP);
+  integer("tasker.executor_idle_timeout", "How long an idle executor stays.", &s.executor_idle_timeout_s, 1, 86400, PGC_SIGHUP, GUC_UNIT_S);
+  integer("tasker.executor_max_memory", "Memory above which an executor is replaced between steps.", &s.executor_max_memory_kb, 16 * 1024, 1 << 30, PGC_SIGHUP, GUC_UNIT_KB);
+  if (preloading) integer("tasker.executor_slots", "Most executors max_executors may ever ask for.", &s.executor_slots, 1, 1024, PGC_POSTMASTER);
+  integer("tasker.max_batch_duration", "How long short steps may share a transaction.", &s.max_batch_duration_ms, 0, 1000, PGC_SIGHUP, GUC_UNIT_MS);
+  integer("tasker.max_concurrent_steps", "Most steps that run at once in a database.", &s.max_concurrent_steps, 1, 1024, PGC_SIGHUP);
+  integer("tasker.max_context_size", "Largest context of a task.", &s.max_context_size_kb, 1, 1 << 20, PGC_SUSET, GUC_UNIT_KB);
+  if (preloading) integer("tasker.max_databases", "Most databases of this server that use tasker.", &s.max_databases, 1, 1024, PGC_POSTMASTER);
+  integer("tasker.max_executors", "Most executors of the whole server.", &s.max_executors, 1, 1024, PGC_SIGHUP);
+  integer("tasker.max_result_size", "Largest result of a step.", &s.max_result_size_kb, 1, 1 << 20, PGC_SUSET, GUC_UNIT_KB);
+  integer("tasker.min_concurrent_steps", "Fewest steps that may run at once in a database.", &s.min_concurrent_steps, 1, 1024, PGC_SIGHUP);
+  integer("tasker.ready_buffer", "Most ready steps a dispatcher keeps in memory.", &s.ready_buffer, 100, 10000000, PGC_SIGHUP);
+  integer("tasker.reserved_worker_slots", "Worker slots of max_worker_processes that tasker leaves to others.", &s.reserved_worker_slots, 0, 1024, PGC_SIGHUP);
+  boolean("tasker.start_held", "Starts with every database held until release_hold.", &s.start_held, PGC_SIGHUP);
+  integer("tasker.step_timeout", "Longest run of one attempt of a SQL step without timeout_seconds.", &s.step_timeout_ms, 1, INT_MAX, PGC_SIGHUP, GUC_UNIT_MS);
+  integer("tasker.sweep_interval", "How often a dispatcher looks at all live tasks again.", &s.sweep_interval_s, 1, 86400, PGC_SIGHUP, GUC_UNIT_S);
+  pg::define_fault_setting();
+  MarkGUCPrefixReserved("tasker");
+}
+
+}  // namespace tasker::store

@@ -1,0 +1,30 @@
+// The settings, tasker.*: one variable each, defined in one table in settings.cpp.
+#pragma once
+
+namespace tasker::store {
+
+struct Settings {
+  int max_executors = 4;
+  int executor_slots = 64;
+  int reserved_worker_slots = 2;
+  int ready_buffer = 50000;
+  int max_databases = 64;
+  int executor_idle_timeout_s = 60;
+  int executor_max_memory_kb = 256 * 1024;
+  int step_timeout_ms = 600000;
+  int max_result_size_kb = 1024;
+  int max_context_size_kb = 1024;
+  int max_batch_duration_ms = 10;
+  int sweep_interval_s = 300;
+  int crash_limit = 3;
+  int min_concurrent_steps = 3;
+  int max_concurrent_steps = 12;
+  bool start_held = false;
+  bool allow_superuser_tasks = false;
+};
+extern Settings settings;
+
+// Called once from _PG_init. Those fixed at server start are defined only while preloading.
+void define_settings(bool preloading);
+
+}  // namespace tasker::store

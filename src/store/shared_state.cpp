@@ -1,0 +1,101 @@
+#include "store/shared_state.hpp"
+
+#include <cstring>
+
+#include "store/settings.hpp"
+
+namespace tasker::store {
+
+constinit SharedState *shared = nullptr;
+
+namespace {
+
+constinit DatabaseSlot *databases = nullptr;
+constinit ExecutorSlot *executors = nullptr;
+constinit LWLockPadded *locks = nullptr;
+constinit shmem_request_hook_type previous_request = nullptr;
+constinit shmem_startup_hook_type previous_startup = nullptr;
+
+std::size_t databases_offset() { return MAXALIGN(sizeof(SharedState)); }
+std::size_t executors_offset() { return databases_offset() + MAXALIGN(sizeof(DatabaseSlot) * static_cast<std::size_t>(settings.max_databases)); }
+std::size_t total_size() { return executors_offset() + sizeof(ExecutorSlot) * static_cast<std::size_t>(settings.executor_slots); }
+
+extern "C" void request_memory() {
+  if (previous_request) previous_request();
+  RequestAddinShmemSpace(total_size());
+  RequestNamedLWLockTranche("tasker", 2 + settings.max_databases);
+}
+
+void initialise(char *memory) {
+  std::memset(memory, 0, total_size());
+  auto *state = reinterpret_cast<SharedState *>(memory);
+  state->launcher_proc = -1;
+  state->database_count = settings.max_databases;
+  state->executor_count = settings.executor_slots;
+  state->server_start = PgStartTime;
+  for (auto &bucket : state->finished) ConditionVariableInit(&bucket);
+  for (int i = 0; i < state->database_count; i++) reinterpret_cast<DatabaseSlot *>(memory + databases_offset())[i].dispatcher_proc = -1;
+  for (int i = 0; i < state->executor_count; i++) {
+    auto &slot = reinterpret_cast<ExecutorSlot *>(memory + executors_offset())[i];
+    SpinLockInit(&slot.mutex);
+    slot.proc = -1;
+  }
+}
+
+extern "C" void attach_memory() {
+  if (previous_startup) previous_startup();
+  LWLockAcquire(AddinShmemInitLock, LW_EXCLUSIVE);
+  bool found = false;
+  auto *memory = static_cast<char *>(ShmemInitStruct("tasker", total_size(), &found));
+  locks = GetNamedLWLockTranche("tasker");
+  if (!found) initialise(memory);
+  shared = reinterpret_cast<SharedState *>(memory);
+  shared->registry = &locks[0].lock;
+  shared->stats_lock = &locks[1].lock;
+  databases = reinterpret_cast<DatabaseSlot *>(memory + databases_offset());
+  executors = reinterpret_cast<ExecutorSlot *>(memory + executors_offset());
+  LWLockRelease(AddinShmemInitLock);
+}
+
+}  // namespace
+
+void install_shared_memory_hooks() {
+  previous_request = shmem_request_hook;
+  shmem_request_hook = request_memory;
+  previous_startup = shmem_startup_hook;
+  shmem_startup_hook = attach_memory;
+}
+
+DatabaseSlot &database_slot(int index) { return databases[index]; }
+ExecutorSlot &executor_slot(int index) { return executors[index]; }
+LWLock *ring_lock(int index) { return &locks[2 + index].lock; }
+
+int find_database(Oid database, bool create) {
+  int vacant = -1;
+  for (int i = 0; i < shared->database_count; i++) {
+    if (databases[i].state != DatabaseState::kFree && databases[i].database == database) return i;
+    if (vacant < 0 && databases[i].state == DatabaseState::kFree) vacant = i;
+  }
+  if (!create || vacant < 0) return -1;
+  DatabaseSlot &slot = databases[vacant];
+  slot.database = database;
+  slot.state = DatabaseState::kUnknown;
+  slot.wanted = slot.sweep = slot.stop = slot.held = false;
+  slot.dispatcher_pid = 0;
+  slot.dispatcher_proc = -1;
+  slot.generation++;
+  slot.failures = 0;
+  slot.retry_at = slot.stopping_until = 0;
+  slot.ring_head = slot.ring_count = 0;
+  return vacant;
+}
+
+void wake(int proc_number) {
+  if (proc_number >= 0) SetLatch(pg::proc_latch(proc_number));
+}
+
+void wake_launcher() {
+  if (shared) wake(shared->launcher_proc);
+}
+
+}  // namespace tasker::store

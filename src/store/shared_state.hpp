@@ -1,0 +1,168 @@
+// The structures in shared memory: hints, the in-flight table, waiters. Losing all of it loses nothing: the
+// tables are the truth, and a dispatcher rebuilds from them when it starts.
+//
+// Locks. `registry` (an LWLock) guards which database owns which DatabaseSlot and which executor slot is free.
+// Each DatabaseSlot's `ring_lock` (an LWLock) guards its ring of hints. Each ExecutorSlot's spinlock guards that
+// slot; it is held over loads and stores only. Order: registry, ring_lock, slot. No lock is held over a wait,
+// a call that can raise, or SQL.
+#pragma once
+
+#include <cstdint>
+
+#include "pg/bridge.hpp"
+#include "store/keys.hpp"
+
+namespace tasker::store {
+
+enum class HintKind : std::uint8_t {
+  kTask,    // look at this task: which of its steps are ready?
+  kStep,    // this step is probably ready
+  kTimer,   // this step or task becomes ready at `due`
+  kCancel,  // interrupt what runs of this task (step_no 0) or step
+  kSettle,  // a step ended and freed nothing: is the task over? (acted upon for watched tasks)
+  kWatch,   // watch this task: its end is decided by looking at all its steps
+};
+
+// An id to look at, never a fact: whoever acts on a hint reads the tables first.
+struct Hint {
+  StepKey key;
+  TimestampTz due;
+  std::int32_t named_task_id;
+  std::int32_t priority;
+  Oid owner;
+  HintKind kind;
+};
+
+inline constexpr int kRingSize = 1024;
+inline constexpr int kMailboxSize = 64;
+inline constexpr int kWaitBuckets = 64;
+
+enum class DatabaseState : std::uint8_t {
+  kFree,      // slot unused
+  kUnknown,   // to be visited: does it have the extension, and live work?
+  kStarting,  // a dispatcher has been registered
+  kRunning,   // a dispatcher runs
+  kDormant,   // has the extension, no live work
+  kStopping,  // being dropped, renamed or copied: no worker may connect
+};
+
+struct DatabaseSlot {
+  Oid database;
+  DatabaseState state;
+  bool wanted;             // live work or a hint is waiting for a dispatcher
+  bool stop;               // the dispatcher and executors must leave
+  bool held;
+  bool sweep;              // hints were lost: look at everything
+  bool forgotten;          // being dropped for good
+  int dispatcher_pid;
+  int dispatcher_proc;     // see pg::proc_latch; -1 when none
+  std::uint32_t generation;
+  int failures;            // of starts in a row
+  TimestampTz retry_at;    // not before
+  TimestampTz stopping_until;
+  int ring_head, ring_count;
+  Hint ring[kRingSize];
+};
+
+enum class ExecutorState : std::uint8_t { kFree, kStarting, kRunning, kExited };
+
+struct MailboxEntry {
+  StepKey key;
+  std::int32_t named_task_id;
+};
+
+// One executor. `assigned`, `taken`, `done` only grow: entries [done, taken) are being run, [taken, assigned)
+// wait and may be taken back by the dispatcher. The in-flight table is the union of [done, assigned).
+struct ExecutorSlot {
+  slock_t mutex;
+  ExecutorState state;
+  Oid database, owner;
+  int pid, proc;
+  std::uint32_t generation;
+  bool stop;                    // leave as soon as the batch is done
+  bool clean_exit;              // left by itself, nothing to account for
+  std::uint64_t assigned, taken, done;
+  MailboxEntry mailbox[kMailboxSize];
+  // What runs now. run_number is 0 outside user code; each handler call gets the next number.
+  std::uint64_t run_number, last_run;
+  std::uint64_t cancel_run, preempt_run;  // runs the dispatcher wants interrupted
+  std::uint32_t cancel_seq;     // raised with each of these, so that a late signal is told from pg_cancel_backend
+  bool note_pending;            // an unread crash note of an earlier executor lies in this slot's place
+  StepKey current;
+  std::int32_t current_moves;
+  std::int32_t current_named_task;
+  TimestampTz current_started, batch_started, last_active, deadline;
+  int batch_finished;           // steps of this batch that wait for its commit
+  bool terminated;              // the dispatcher sent SIGTERM for current run
+};
+
+// Task ids driven by a session (run_task), not by executors.
+struct SessionRun {
+  Oid database;
+  int pid;
+  std::int64_t task_id;
+};
+inline constexpr int kSessionRuns = 64;
+
+inline constexpr int kStatWindow = 64;
+inline constexpr int kStatEntries = 2048;
+// Measured durations of a named step, direct-mapped by hash: a collision forgets the older one.
+struct StepStats {
+  std::uint64_t key;
+  std::uint32_t runs;
+  std::int32_t solo_runs;  // more runs to be made alone, after a commit failure or contention
+  float durations_ms[kStatWindow];
+};
+
+struct SharedState {
+  LWLock *registry;
+  LWLock *stats_lock;
+  int launcher_pid, launcher_proc;
+  bool recovered_to_point_in_time;  // the server was started with recovery.signal
+  TimestampTz server_start;
+  ConditionVariable finished[kWaitBuckets];
+  SessionRun sessions[kSessionRuns];  // under registry
+  StepStats stats[kStatEntries];      // under stats_lock
+  int database_count, executor_count;
+  // Behind this struct: LWLock pointers, DatabaseSlot[database_count], ExecutorSlot[executor_count].
+};
+
+// Null when the library was not preloaded.
+extern SharedState *shared;
+
+DatabaseSlot &database_slot(int index);
+LWLock *ring_lock(int index);
+ExecutorSlot &executor_slot(int index);
+
+// shmem hooks, called from module.cpp while preloading.
+void install_shared_memory_hooks();
+
+// Index of the slot of a database, or -1; `create` makes one (in state kUnknown) when there is room. Caller holds registry (exclusive to create).
+int find_database(Oid database, bool create);
+
+void wake_launcher();
+void wake(int proc_number);
+
+class LockGuard {
+ public:
+  LockGuard(LWLock *lock, LWLockMode mode) : lock_(lock) { LWLockAcquire(lock, mode); }
+  ~LockGuard() { LWLockRelease(lock_); }
+  LockGuard(const LockGuard &) = delete;
+  LockGuard &operator=(const LockGuard &) = delete;
+
+ private:
+  LWLock *lock_;
+};
+
+class SpinGuard {
+ public:
+  explicit SpinGuard(ExecutorSlot &slot) : slot_(slot) { SpinLockAcquire(&slot_.mutex); }
+  ~SpinGuard() { SpinLockRelease(&slot_.mutex); }
+  SpinGuard(const SpinGuard &) = delete;
+  SpinGuard &operator=(const SpinGuard &) = delete;
+
+ private:
+  ExecutorSlot &slot_;
+};
+
+}  // namespace tasker::store

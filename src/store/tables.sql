@@ -1,0 +1,244 @@
+-- The tables: the truth of everything tasker does. Shared memory holds hints and caches only.
+--
+-- Keys of what belongs to a task start with task_id. Hot tables (tasks, steps, transitions, timers) carry no
+-- foreign keys and no triggers: each would cost a lock or a trigger per row at every step; tasker.check()
+-- proves referential integrity instead. No column that changes while a step lives is in an index.
+
+CREATE TYPE tasker.task_state AS ENUM ('pending', 'in_progress', 'complete', 'error', 'cancelled', 'resolved_manually');
+COMMENT ON TYPE tasker.task_state IS 'State of a task';
+CREATE TYPE tasker.step_state AS ENUM ('pending', 'in_progress', 'complete', 'error', 'cancelled', 'resolved_manually', 'skipped');
+COMMENT ON TYPE tasker.step_state IS 'State of a step';
+
+CREATE TABLE tasker.home (
+  singleton boolean PRIMARY KEY DEFAULT true CHECK (singleton),
+  nonce bigint NOT NULL,
+  database_oid oid NOT NULL,
+  held_reason text,
+  held_at timestamptz,
+  checked_start timestamptz
+);
+COMMENT ON TABLE tasker.home IS 'One row, never dumped: which database these tasks belong to. A task runs only under the nonce it was created with; a restored copy comes up held';
+
+CREATE TABLE tasker.task_namespaces (
+  task_namespace_id integer GENERATED ALWAYS AS IDENTITY PRIMARY KEY,
+  name text NOT NULL UNIQUE,
+  description text,
+  created_at timestamptz NOT NULL DEFAULT clock_timestamp()
+);
+COMMENT ON TABLE tasker.task_namespaces IS 'Namespaces of definitions, created on first use';
+
+CREATE TABLE tasker.dependent_systems (
+  dependent_system_id integer GENERATED ALWAYS AS IDENTITY PRIMARY KEY,
+  name text NOT NULL UNIQUE,
+  description text
+);
+COMMENT ON TABLE tasker.dependent_systems IS 'Systems that steps depend on, named by definitions';
+
+CREATE TABLE tasker.named_tasks (
+  named_task_id integer GENERATED ALWAYS AS IDENTITY PRIMARY KEY,
+  task_namespace_id integer NOT NULL REFERENCES tasker.task_namespaces,
+  name text NOT NULL,
+  version text NOT NULL,
+  version_order integer[] NOT NULL,
+  description text,
+  definition jsonb NOT NULL,
+  context_schema jsonb,
+  run_as text NOT NULL CHECK (run_as IN ('invoker', 'definer')),
+  author regrole NOT NULL,
+  deadline_seconds float8,
+  step_count integer NOT NULL,
+  sink_count integer NOT NULL,
+  created_at timestamptz NOT NULL DEFAULT clock_timestamp(),
+  retired_at timestamptz,
+  UNIQUE (task_namespace_id, name, version)
+);
+COMMENT ON TABLE tasker.named_tasks IS 'Definitions: versioned workflow templates, immutable once a task has used them';
+
+CREATE TABLE tasker.named_steps (
+  named_task_id integer NOT NULL REFERENCES tasker.named_tasks ON DELETE CASCADE,
+  step_no integer NOT NULL,
+  name text NOT NULL,
+  description text,
+  dependent_system_id integer REFERENCES tasker.dependent_systems,
+  handler_type text NOT NULL,
+  handler jsonb NOT NULL,
+  parents integer[] NOT NULL,
+  children integer[] NOT NULL,
+  level integer NOT NULL,
+  retryable boolean NOT NULL,
+  max_attempts integer NOT NULL,
+  backoff_base float8 NOT NULL,
+  backoff_multiplier float8 NOT NULL,
+  backoff_max float8 NOT NULL,
+  backoff_jitter float8 NOT NULL,
+  timeout_seconds float8,
+  skippable boolean NOT NULL,
+  own_transaction boolean NOT NULL,
+  isolation text NOT NULL,
+  priority integer NOT NULL,
+  events jsonb NOT NULL,
+  PRIMARY KEY (named_task_id, step_no),
+  UNIQUE (named_task_id, name)
+);
+COMMENT ON TABLE tasker.named_steps IS 'The steps of each definition, numbered from 1 in the order written; parents and children are step numbers';
+
+CREATE TABLE tasker.definition_grants (
+  task_namespace_id integer NOT NULL REFERENCES tasker.task_namespaces,
+  name text NOT NULL,
+  role regrole NOT NULL,
+  granted_by regrole NOT NULL,
+  granted_at timestamptz NOT NULL DEFAULT clock_timestamp(),
+  PRIMARY KEY (task_namespace_id, name, role)
+);
+COMMENT ON TABLE tasker.definition_grants IS 'Who may create tasks from a definition that runs as its definer';
+
+CREATE TABLE tasker.access_grants (
+  role regrole NOT NULL,
+  level text NOT NULL CHECK (level IN ('viewer', 'monitor', 'submitter', 'author', 'worker', 'operator', 'admin')),
+  queue text NOT NULL DEFAULT '',
+  granted_by regrole NOT NULL,
+  granted_at timestamptz NOT NULL DEFAULT clock_timestamp(),
+  PRIMARY KEY (role, level, queue)
+);
+COMMENT ON TABLE tasker.access_grants IS 'Levels given by grant_access';
+
+CREATE SEQUENCE tasker.task_id_seq AS bigint CACHE 1;
+COMMENT ON SEQUENCE tasker.task_id_seq IS 'Task ids';
+
+CREATE TABLE tasker.tasks (
+  task_id bigint PRIMARY KEY,
+  home bigint NOT NULL,
+  named_task_id integer NOT NULL,
+  owner regrole NOT NULL,
+  created_by regrole NOT NULL,
+  priority integer NOT NULL DEFAULT 0,
+  state tasker.task_state NOT NULL DEFAULT 'pending',
+  moves integer NOT NULL DEFAULT 0,
+  sinks_left integer NOT NULL,
+  live boolean NOT NULL DEFAULT true,
+  runnable boolean NOT NULL DEFAULT true,
+  paused boolean NOT NULL DEFAULT false,
+  failing boolean NOT NULL DEFAULT false,
+  uneven boolean NOT NULL DEFAULT false,
+  run_at timestamptz NOT NULL,
+  created_at timestamptz NOT NULL,
+  started_at timestamptz,
+  finished_at timestamptz,
+  deadline_at timestamptz,
+  context jsonb NOT NULL DEFAULT '{}',
+  error text,
+  initiator text,
+  source_system text,
+  reason text,
+  correlation_id text,
+  idempotency_key text,
+  tags text[] NOT NULL DEFAULT '{}',
+  bypass_steps text[] NOT NULL DEFAULT '{}'
+) WITH (fillfactor = 70, autovacuum_vacuum_scale_factor = 0.01, autovacuum_vacuum_cost_delay = 0);
+COMMENT ON TABLE tasker.tasks IS 'One row per task. moves counts state changes; live and runnable are index predicates flipped at the end and at parking; failing: a step can no longer succeed by itself; uneven: a step was skipped, resolved or cancelled, so completion is decided by a full count instead of by sinks';
+CREATE INDEX tasks_runnable ON tasker.tasks ((- priority), task_id) WHERE runnable;
+CREATE INDEX tasks_live ON tasker.tasks (task_id) WHERE live;
+
+CREATE TABLE tasker.workflow_steps (
+  task_id bigint NOT NULL,
+  step_no integer NOT NULL,
+  element integer NOT NULL DEFAULT -1,
+  state tasker.step_state NOT NULL DEFAULT 'pending',
+  moves integer NOT NULL DEFAULT 0,
+  attempts integer NOT NULL DEFAULT 0,
+  generation integer NOT NULL DEFAULT 0,
+  waiting_on integer NOT NULL DEFAULT 0,
+  crashes integer NOT NULL DEFAULT 0,
+  old_crashes integer NOT NULL DEFAULT 0,
+  crash_nonce bigint,
+  max_attempts integer,
+  permanent boolean NOT NULL DEFAULT false,
+  started_at timestamptz,
+  finished_at timestamptz,
+  next_attempt_at timestamptz,
+  result jsonb,
+  error jsonb,
+  PRIMARY KEY (task_id, step_no, element)
+) WITH (fillfactor = 60, autovacuum_vacuum_scale_factor = 0.01, autovacuum_vacuum_cost_delay = 0);
+COMMENT ON TABLE tasker.workflow_steps IS 'One row per step of a task. element is -1 but for mapped steps; moves is the fence of every completing update; waiting_on counts unsatisfied parents of steps with two or more; permanent: the last failure forbids another attempt';
+
+CREATE TABLE tasker.task_transitions (
+  task_id bigint NOT NULL,
+  sort_key integer NOT NULL,
+  from_state tasker.task_state,
+  to_state tasker.task_state NOT NULL,
+  metadata jsonb NOT NULL DEFAULT '{}',
+  created_at timestamptz NOT NULL,
+  PRIMARY KEY (task_id, sort_key)
+) WITH (autovacuum_vacuum_insert_scale_factor = 0.1);
+COMMENT ON TABLE tasker.task_transitions IS 'Every state change of every task, append-only; sort_key is ten times the move number';
+
+CREATE TABLE tasker.workflow_step_transitions (
+  task_id bigint NOT NULL,
+  step_no integer NOT NULL,
+  element integer NOT NULL DEFAULT -1,
+  sort_key integer NOT NULL,
+  from_state tasker.step_state,
+  to_state tasker.step_state NOT NULL,
+  metadata jsonb NOT NULL DEFAULT '{}',
+  created_at timestamptz NOT NULL,
+  PRIMARY KEY (task_id, step_no, element, sort_key)
+) WITH (autovacuum_vacuum_insert_scale_factor = 0.1);
+COMMENT ON TABLE tasker.workflow_step_transitions IS 'Every state change of every step, append-only; sort_key is ten times the move number';
+
+CREATE TABLE tasker.timers (
+  task_id bigint NOT NULL,
+  step_no integer NOT NULL DEFAULT 0,
+  element integer NOT NULL DEFAULT -1,
+  kind text NOT NULL,
+  due_at timestamptz NOT NULL,
+  PRIMARY KEY (task_id, step_no, element, kind)
+) WITH (autovacuum_vacuum_scale_factor = 0.01, autovacuum_vacuum_cost_delay = 0);
+COMMENT ON TABLE tasker.timers IS 'What becomes due by itself: run_at (step_no 0), backoff of a step; read by watermark, inserted and deleted, never updated';
+CREATE INDEX timers_due ON tasker.timers (due_at, task_id, step_no, element);
+
+CREATE TABLE tasker.idempotency_keys (
+  owner oid NOT NULL,
+  task_namespace_id integer NOT NULL,
+  name text NOT NULL,
+  idempotency_key text NOT NULL,
+  task_id bigint NOT NULL,
+  PRIMARY KEY (owner, task_namespace_id, name, idempotency_key)
+);
+COMMENT ON TABLE tasker.idempotency_keys IS 'One task per owner, namespace, name and key; inserted before the task';
+
+CREATE TABLE tasker.task_labels (
+  label text NOT NULL,
+  kind text NOT NULL CHECK (kind IN ('tag', 'correlation_id')),
+  task_id bigint NOT NULL,
+  PRIMARY KEY (label, kind, task_id)
+);
+COMMENT ON TABLE tasker.task_labels IS 'Index of tags and given correlation ids to tasks';
+
+CREATE TABLE tasker.task_annotations (
+  task_annotation_id bigint GENERATED ALWAYS AS IDENTITY,
+  task_id bigint NOT NULL,
+  annotation_type text NOT NULL,
+  annotation jsonb NOT NULL,
+  created_by regrole NOT NULL,
+  created_at timestamptz NOT NULL DEFAULT clock_timestamp(),
+  PRIMARY KEY (task_id, task_annotation_id)
+);
+COMMENT ON TABLE tasker.task_annotations IS 'Notes attached to tasks by annotate_task';
+
+CREATE TABLE tasker.tallies (
+  named_task_id integer NOT NULL,
+  tasks_complete bigint NOT NULL DEFAULT 0,
+  tasks_error bigint NOT NULL DEFAULT 0,
+  tasks_cancelled bigint NOT NULL DEFAULT 0,
+  tasks_resolved_manually bigint NOT NULL DEFAULT 0,
+  steps_pending bigint NOT NULL DEFAULT 0,
+  steps_complete bigint NOT NULL DEFAULT 0,
+  steps_error bigint NOT NULL DEFAULT 0,
+  steps_cancelled bigint NOT NULL DEFAULT 0,
+  steps_resolved_manually bigint NOT NULL DEFAULT 0,
+  steps_skipped bigint NOT NULL DEFAULT 0,
+  error_steps_retryable bigint NOT NULL DEFAULT 0,
+  error_steps_exhausted bigint NOT NULL DEFAULT 0
+);
+COMMENT ON TABLE tasker.tallies IS 'Counts of finished tasks and their steps as differences, summed by readers and folded by the dispatcher, so that health counts cost nothing with history';

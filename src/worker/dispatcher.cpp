@@ -1,0 +1,353 @@
+#include "worker/dispatcher.hpp"
+
+#include <algorithm>
+
+#include "engine/batch.hpp"
+#include "engine/settle.hpp"
+#include "pg/fault.hpp"
+#include "pg/security.hpp"
+#include "pg/xact.hpp"
+#include "store/hints.hpp"
+#include "store/settings.hpp"
+#include "worker/loop.hpp"
+#include "worker/notes.hpp"
+
+namespace tasker::worker {
+
+namespace {
+
+using store::Hint;
+using store::HintKind;
+using store::StepKey;
+
+inline constexpr int kPageSize = 1000;
+inline constexpr int kSettleMark = -1;  // step_no of a timer that asks for settle_task
+inline constexpr std::size_t kMaxTimers = 100000;
+inline constexpr TimestampTz kIdleBeforeLeaving = 60 * USECS_PER_SEC;
+constinit std::uint32_t wait_event = 0;
+constinit int my_index = -1;
+
+constinit pg::Query count_crash{
+    "UPDATE tasker.workflow_steps s SET crashes = s.crashes + $5, old_crashes = s.old_crashes + $6, crash_nonce = $7"
+    " WHERE s.task_id = $1 AND s.step_no = $2 AND s.element = $3 AND s.moves = $4 AND s.crash_nonce IS DISTINCT FROM $7"
+    " RETURNING s.crashes, s.old_crashes",
+    7, {INT8OID, INT4OID, INT4OID, INT4OID, INT4OID, INT4OID, INT8OID}};
+constinit pg::Query hold_home{
+    "UPDATE tasker.home SET held_reason = $1, held_at = clock_timestamp(), checked_start = $2 WHERE checked_start IS DISTINCT FROM $2", 2,
+    {TEXTOID, TIMESTAMPTZOID}};
+
+extern "C" void dispatcher_exit(int, Datum) {
+  store::DatabaseSlot &slot = store::database_slot(my_index);
+  slot.dispatcher_proc = -1;
+  slot.dispatcher_pid = 0;
+}
+
+class SimpleObserver final : public engine::RunObserver {
+ public:
+  void begin(const store::LoadedStep &, int) override {}
+  engine::Interruption end() override { return engine::Interruption::kNone; }
+};
+
+}  // namespace
+
+Dispatcher::Dispatcher(int database_index)
+    : index_(database_index), slot_(store::database_slot(database_index)), pass_memory_(TopMemoryContext, "tasker dispatcher pass"),
+      views_(static_cast<std::size_t>(store::shared->executor_count)) {}
+
+void Dispatcher::run() {
+  adopt_executors();
+  {
+    pg::Transaction transaction;
+    refresh_home();
+    transaction.commit();
+  }
+  count_crashes();
+  for (;;) {
+    pass_memory_.reset();
+    const pg::ContextScope scope(pass_memory_.get());
+    if (slot_.stop) return;
+    TASKER_FAULT("dispatcher.pass");
+    collect();
+    take_hints();
+    fire_timers(GetCurrentTimestamp());
+    if (!home_.held) {
+      work_on_tables();
+      assign();
+    }
+    interrupt_runs();
+    const TimestampTz now = GetCurrentTimestamp();
+    watch_runs(now);
+    pgstat_report_stat(false);
+    if (nothing_to_do()) {
+      if (empty_since_ == 0) empty_since_ = now;
+      if (now - empty_since_ > kIdleBeforeLeaving) {
+        pg::Transaction transaction;
+        bool live;
+        {
+          pg::OwnerScope as_owner;
+          pg::Spi spi;
+          live = store::any_live_task();
+        }
+        transaction.commit();
+        store::LockGuard guard(store::ring_lock(index_), LW_EXCLUSIVE);
+        if (!live && slot_.ring_count == 0 && !slot_.sweep) {
+          slot_.state = store::DatabaseState::kDormant;
+          slot_.dispatcher_proc = -1;
+          return;
+        }
+        empty_since_ = 0;
+      }
+    } else {
+      empty_since_ = 0;
+    }
+    wait_for_work(sleep_ms(now), pg::wait_event(&wait_event, "TaskerDispatcherMain"));
+  }
+}
+
+void Dispatcher::refresh_home() {
+  pg::OwnerScope as_owner;
+  pg::Spi spi;
+  const bool hold = store::settings.start_held || store::shared->recovered_to_point_in_time;
+  if (hold)
+    pg::execute(hold_home, pg::Params()
+                               .text(store::settings.start_held ? "tasker.start_held is on" : "the server was recovered to a point in time")
+                               .timestamp(store::shared->server_start));
+  home_ = store::load_home();
+  slot_.held = home_.held;
+  if (home_.held)
+    pg::report(pg::Level::kLog, "tasker: this database is held: " + home_.reason, {}, "Call tasker.release_hold() when its tasks may run here.");
+}
+
+// Runs that ended with their process: each is counted once, on the row, before its note is forgotten.
+void Dispatcher::count_crashes() {
+  for (const CrashedRun &run : crashed_runs()) {
+    const Note &note = run.note;
+    pg::OwnedContext memory(TopMemoryContext, "tasker crash");
+    SimpleObserver observer;
+    engine::BatchOptions options;
+    options.nonce = home_.nonce;
+    engine::Batch batch(options, observer, memory.get());
+    pg::Transaction transaction;
+    bool over = false;
+    {
+      pg::OwnerScope as_owner;
+      pg::Spi spi;
+      const pg::Result counted = pg::execute(count_crash, pg::Params().int8(note.key.task_id).int4(note.key.step_no).int4(note.key.element).int4(note.moves)
+                                                              .int4(run.same_server ? 1 : 0).int4(run.same_server ? 0 : 1)
+                                                              .int8(static_cast<std::int64_t>(note.nonce)));
+      if (!counted.rows.empty())
+        over = counted.rows.int4(0, 1) >= store::settings.crash_limit || counted.rows.int4(0, 2) >= 3 * store::settings.crash_limit + 1;
+    }
+    if (over) {
+      const pg::Caught error{"57P02", "the step crashed its server process", {}, "Look into the server log for the crash; retry_step runs it again.", {}};
+      if (batch.fail_lost_run(note.key, note.moves, error, "crashed", false)) batch.record();
+    }
+    transaction.commit();
+    forget_note(run.slot);
+  }
+}
+
+void Dispatcher::take_hints() {
+  Hint hints[256];
+  for (;;) {
+    bool sweep = false;
+    const int count = store::take_hints(index_, hints, 256, &sweep);
+    if (sweep) {
+      page_ = {};
+      sweeping_ = true;
+      if (home_.held) {
+        pg::Transaction transaction;
+        refresh_home();
+        transaction.commit();
+      }
+    }
+    for (int i = 0; i < count; i++) enqueue(hints[i]);
+    if (count < 256) return;
+  }
+}
+
+void Dispatcher::enqueue(const Hint &hint) {
+  switch (hint.kind) {
+    case HintKind::kTask:
+      look_.push_back(hint.key.task_id);
+      return;
+    case HintKind::kCancel:
+      cancels_.push_back(hint);
+      return;
+    case HintKind::kWatch:
+      watched_.insert(hint.key.task_id);
+      settle_.push_back(hint.key.task_id);
+      return;
+    case HintKind::kSettle:
+      if (watched_.contains(hint.key.task_id)) settle_.push_back(hint.key.task_id);
+      return;
+    case HintKind::kTimer:
+      if (timers_.size() < kMaxTimers) {
+        timers_.push({hint});
+      } else {
+        more_timers_ = true;
+        dropped_ = true;
+      }
+      return;
+    case HintKind::kStep:
+      break;
+  }
+  if (queued_.contains(hint.key)) return;
+  if (in_flight_.contains(hint.key)) {
+    again_.insert(hint.key);  // it may have ended already: looked at when its executor reports
+    return;
+  }
+  if (queued_.size() >= static_cast<std::size_t>(store::settings.ready_buffer)) {
+    dropped_ = true;
+    return;
+  }
+  queued_.insert(hint.key);
+  owners_[hint.owner].steps.push({hint.key, hint.named_task_id, hint.priority, sequence_++});
+}
+
+void Dispatcher::fire_timers(TimestampTz now) {
+  while (!timers_.empty() && timers_.top().hint.due <= now) {
+    Hint hint = timers_.top().hint;
+    timers_.pop();
+    if (hint.key.step_no == kSettleMark) {
+      settle_.push_back(hint.key.task_id);
+      continue;
+    }
+    hint.kind = hint.key.step_no == 0 || hint.named_task_id == 0 ? HintKind::kTask : HintKind::kStep;
+    enqueue(hint);
+  }
+}
+
+// Everything that needs SQL, in one transaction; nothing at all when there is nothing.
+void Dispatcher::work_on_tables() {
+  const TimestampTz now = GetCurrentTimestamp();
+  if (next_sweep_ == 0) next_sweep_ = now + static_cast<TimestampTz>(store::settings.sweep_interval_s) * USECS_PER_SEC;
+  if (now >= next_sweep_) {
+    next_sweep_ = 0;
+    page_ = {};
+    sweeping_ = true;
+  }
+  const bool room = queued_.size() < static_cast<std::size_t>(store::settings.ready_buffer) / 2;
+  if (dropped_ && room && !sweeping_) {
+    dropped_ = false;
+    page_ = {};
+    sweeping_ = true;
+  }
+  if (look_.empty() && !(sweeping_ && room) && settle_.empty() && !more_timers_) return;
+  pg::Transaction transaction;
+  {
+    pg::OwnerScope as_owner(store::cached_extension_owner(), 100);
+    pg::Spi spi;
+    std::sort(look_.begin(), look_.end());
+    look_.erase(std::unique(look_.begin(), look_.end()), look_.end());
+    for (std::size_t at = 0; at < look_.size(); at += kPageSize) {
+      const std::vector<std::int64_t> part(look_.begin() + static_cast<std::ptrdiff_t>(at),
+                                           look_.begin() + static_cast<std::ptrdiff_t>(std::min(look_.size(), at + kPageSize)));
+      for (const Hint &hint : store::ready_steps(part, home_.nonce)) enqueue(hint);
+    }
+    look_.clear();
+    if (sweeping_ && room) read_pages();
+  }
+  transaction.commit();
+  settle_watched();
+}
+
+void Dispatcher::read_pages() {
+  if (more_timers_ && timers_.size() < kMaxTimers / 2) {
+    const std::vector<Hint> page = store::timer_page(timer_mark_, kPageSize);
+    for (const Hint &hint : page) enqueue(hint);
+    more_timers_ = static_cast<int>(page.size()) == kPageSize;
+  }
+  const std::vector<std::int64_t> page = store::runnable_page(home_.nonce, page_, kPageSize);
+  std::vector<std::int64_t> ours;
+  for (std::int64_t id : page)
+    if (id != 0) ours.push_back(id);
+  for (const Hint &hint : store::ready_steps(ours, home_.nonce)) enqueue(hint);
+  if (static_cast<int>(page.size()) < kPageSize) sweeping_ = more_timers_;
+}
+
+// Each in a transaction of its own, so that one locked task delays no other; a locked one comes back in a second.
+void Dispatcher::settle_watched() {
+  std::vector<std::int64_t> tasks;
+  tasks.swap(settle_);
+  std::sort(tasks.begin(), tasks.end());
+  tasks.erase(std::unique(tasks.begin(), tasks.end()), tasks.end());
+  for (std::int64_t task_id : tasks) {
+    engine::Settled settled = engine::Settled::kStillRunning;
+    try {
+      pg::Transaction transaction;
+      {
+        pg::OwnerScope as_owner(store::cached_extension_owner(), 100);
+        pg::Spi spi;
+        settled = engine::settle_task(task_id);
+      }
+      transaction.commit();
+    } catch (const pg::Error &error) {
+      if (error.sqlstate() == "57P01") throw;
+      watched_.insert(task_id);
+      timers_.push({{{task_id, kSettleMark, -1}, GetCurrentTimestamp() + USECS_PER_SEC, 0, 0, InvalidOid, HintKind::kTimer}});
+      continue;
+    }
+    if (settled != engine::Settled::kStillRunning) watched_.erase(task_id);
+  }
+}
+
+bool Dispatcher::nothing_to_do() const {
+  return queued_.empty() && in_flight_.empty() && timers_.empty() && !sweeping_ && look_.empty();
+}
+
+long Dispatcher::sleep_ms(TimestampTz now) const {
+  if (!look_.empty() || !settle_.empty()) return 0;
+  const bool room = queued_.size() < static_cast<std::size_t>(store::settings.ready_buffer) / 2;
+  if (!home_.held && sweeping_ && room) return 0;
+  TimestampTz until = next_sweep_ != 0 ? next_sweep_ : now + 3600 * USECS_PER_SEC;
+  if (!timers_.empty()) until = std::min(until, timers_.top().hint.due);
+  // While something runs or waits for an executor its limits are watched; an idle dispatcher sleeps.
+  if (!in_flight_.empty() || !queued_.empty()) until = std::min(until, now + 100 * 1000);
+  if (empty_since_ != 0) until = std::min(until, empty_since_ + kIdleBeforeLeaving + USECS_PER_SEC);
+  return std::max<long>(1, static_cast<long>((until - now) / 1000) + 1);
+}
+
+namespace {
+
+// The tables are there and this library can serve them; else the database has no work for us.
+bool extension_installed() {
+  pg::Transaction transaction;
+  const bool installed = OidIsValid(pg::extension_oid());
+  transaction.commit();
+  return installed;
+}
+
+void dispatcher_main(int index) {
+  my_index = index;
+  store::DatabaseSlot &slot = store::database_slot(index);
+  before_shmem_exit(dispatcher_exit, Datum(0));
+  begin_process(SIG_IGN);
+  const Oid database = slot.database;
+  pg::call([=] { BackgroundWorkerInitializeConnectionByOid(database, InvalidOid, 0); });
+  TASKER_FAULT("dispatcher.start");
+  if (!extension_installed()) {
+    store::LockGuard guard(store::shared->registry, LW_EXCLUSIVE);
+    slot.state = slot.stop ? store::DatabaseState::kStopping : store::DatabaseState::kFree;
+    return;
+  }
+  // Attached to the ring before the first snapshot: what commits in between is found by one of the two.
+  slot.dispatcher_pid = MyProcPid;
+  slot.dispatcher_proc = pg::my_proc_number();
+  if (slot.state == store::DatabaseState::kStarting) slot.state = store::DatabaseState::kRunning;
+  store::wake_launcher();
+  pgstat_report_activity(STATE_IDLE, nullptr);
+  Dispatcher(index).run();
+}
+
+}  // namespace
+
+}  // namespace tasker::worker
+
+extern "C" TASKER_EXPORT void tasker_dispatcher_main(Datum);
+void tasker_dispatcher_main(Datum argument) {
+  using namespace tasker;
+  pg::entry([=] { worker::dispatcher_main(DatumGetInt32(argument)); });
+  store::wake_launcher();
+  proc_exit(worker::kExitForGood);
+}

@@ -1,0 +1,351 @@
+// The dispatcher's dealings with executors: which step goes to whom, who is started, stopped, interrupted.
+#include <signal.h>
+
+#include <algorithm>
+
+#include "engine/batch.hpp"
+#include "engine/create.hpp"
+#include "pg/fault.hpp"
+#include "pg/security.hpp"
+#include "pg/xact.hpp"
+#include "store/hints.hpp"
+#include "store/settings.hpp"
+#include "store/step_stats.hpp"
+#include "worker/dispatcher.hpp"
+#include "worker/loop.hpp"
+
+namespace tasker::worker {
+
+namespace {
+
+using store::ExecutorSlot;
+using store::ExecutorState;
+using store::Hint;
+using store::HintKind;
+using store::StepKey;
+
+inline constexpr std::uint64_t kFastBacklog = 32;        // entries of fast steps in one mailbox
+inline constexpr TimestampTz kTerminateAfter = 5 * USECS_PER_SEC;
+inline constexpr TimestampTz kPreemptAfter = USECS_PER_SEC;
+inline constexpr TimestampTz kTakeBackAfter = 20 * 1000;
+inline constexpr TimestampTz kOwnerRetry = 30 * USECS_PER_SEC;
+inline constexpr TimestampTz kEvictBusyAfter = 250 * 1000;
+
+class LostRunObserver final : public engine::RunObserver {
+ public:
+  void begin(const store::LoadedStep &, int) override {}
+  engine::Interruption end() override { return engine::Interruption::kNone; }
+};
+
+}  // namespace
+
+// After a restart of the dispatcher: what live executors hold counts as running.
+void Dispatcher::adopt_executors() {
+  for (int i = 0; i < store::shared->executor_count; i++) {
+    ExecutorSlot &slot = store::executor_slot(i);
+    const store::SpinGuard guard(slot);
+    if (slot.state == ExecutorState::kFree || slot.database != MyDatabaseId) continue;
+    ExecutorView &view = views_[static_cast<std::size_t>(i)];
+    view.generation = slot.generation;
+    view.collected = slot.done;
+    view.started_at = GetCurrentTimestamp();
+    for (std::uint64_t n = slot.done; n < slot.assigned; n++) in_flight_.insert(slot.mailbox[n % store::kMailboxSize].key);
+  }
+}
+
+void Dispatcher::collect() {
+  for (int i = 0; i < store::shared->executor_count; i++) {
+    ExecutorSlot &slot = store::executor_slot(i);
+    ExecutorView &view = views_[static_cast<std::size_t>(i)];
+    if (slot.state == ExecutorState::kFree || slot.database != MyDatabaseId || slot.generation != view.generation) continue;
+    StepKey done[store::kMailboxSize];
+    int count = 0;
+    bool exited;
+    {
+      const store::SpinGuard guard(slot);
+      while (view.collected < slot.done && count < store::kMailboxSize) done[count++] = slot.mailbox[view.collected++ % store::kMailboxSize].key;
+      exited = slot.state == ExecutorState::kExited;
+    }
+    for (int n = 0; n < count; n++) {
+      in_flight_.erase(done[n]);
+      if (again_.erase(done[n]) > 0) look_.push_back(done[n].task_id);
+    }
+    const bool never_came = slot.state == ExecutorState::kStarting && view.handle != nullptr && worker_stopped(view.handle);
+    if (never_came) {
+      OwnerQueue &queue = owners_[slot.owner];
+      queue.blocked_until = GetCurrentTimestamp() + kOwnerRetry;
+      pg::report(pg::Level::kLog, "tasker: an executor could not log in as \"" + std::to_string(slot.owner) + "\"", {}, "Its steps wait; the next try is in 30 s.");
+    }
+    if (exited || never_came) collect_exited(i);
+  }
+}
+
+// Its entries are looked at again in the tables; the run it was in, if any, is a failed attempt.
+void Dispatcher::collect_exited(int index) {
+  ExecutorSlot &slot = store::executor_slot(index);
+  ExecutorView &view = views_[static_cast<std::size_t>(index)];
+  ExecutorSlot lost;
+  {
+    const store::SpinGuard guard(slot);
+    lost = slot;
+    slot.state = ExecutorState::kFree;
+    slot.owner = InvalidOid;
+    slot.database = InvalidOid;
+    slot.run_number = 0;
+  }
+  view.handle = nullptr;
+  for (std::uint64_t n = view.collected; n < lost.assigned; n++) {
+    const StepKey &key = lost.mailbox[n % store::kMailboxSize].key;
+    in_flight_.erase(key);
+    again_.erase(key);
+    look_.push_back(key.task_id);
+  }
+  if (lost.run_number != 0) {
+    look_.push_back(lost.current.task_id);
+    record_lost_run(lost);
+  }
+}
+
+void Dispatcher::record_lost_run(const ExecutorSlot &lost) {
+  const bool late = GetCurrentTimestamp() >= lost.deadline;
+  const pg::Caught error{late ? "57014" : "57P01", late ? "the step ran past its timeout and did not answer to a cancel" : "the executor was terminated while it ran the step",
+                         {}, {}, {}};
+  LostRunObserver observer;
+  pg::OwnedContext memory(TopMemoryContext, "tasker lost run");
+  engine::BatchOptions options;
+  options.nonce = home_.nonce;
+  engine::Batch batch(options, observer, memory.get());
+  try {
+    pg::Transaction transaction;
+    if (batch.fail_lost_run(lost.current, lost.current_moves, error, late ? "timeout" : "cancelled", true)) batch.record();
+    transaction.commit();
+  } catch (const std::exception &) {
+    // A row that is locked or has moved: the step is looked at again, at worst with an attempt that is not counted.
+    const pg::Caught why = pg::describe_current_exception();
+    if (why.sqlstate == "57P01") throw;
+    pg::report(pg::Level::kLog, "tasker: could not record a terminated attempt: " + why.message);
+  }
+}
+
+bool Dispatcher::driven_by_session(std::int64_t task_id) const {
+  for (const store::SessionRun &run : store::shared->sessions)
+    if (run.pid != 0 && run.task_id == task_id && run.database == MyDatabaseId) return true;
+  return false;
+}
+
+void Dispatcher::assign() {
+  for (auto it = owners_.begin(); it != owners_.end();) {
+    OwnerQueue &queue = it->second;
+    if (!queue.steps.empty() && queue.blocked_until <= GetCurrentTimestamp())
+      while (!queue.steps.empty() && assign_to(it->first, queue)) continue;
+    if (queue.steps.empty()) queue.waiting_since = 0;
+    it = queue.steps.empty() && queue.blocked_until == 0 ? owners_.erase(it) : std::next(it);
+  }
+}
+
+// Best executor for a step: an idle one; for fast steps one whose mailbox has room.
+int Dispatcher::pick_executor(Oid owner, bool fast, int *room) const {
+  int best = -1;
+  std::uint64_t best_load = fast ? kFastBacklog : 1;
+  for (int i = 0; i < store::shared->executor_count; i++) {
+    ExecutorSlot &slot = store::executor_slot(i);
+    const store::SpinGuard guard(slot);
+    if (slot.state != ExecutorState::kRunning || slot.database != MyDatabaseId || slot.owner != owner || slot.stop) continue;
+    const std::uint64_t load = slot.assigned - slot.done;
+    const bool busy_with_slow = slot.run_number != 0 && GetCurrentTimestamp() - slot.current_started > kTakeBackAfter;
+    if (load >= best_load || busy_with_slow) continue;
+    best = i;
+    best_load = load;
+    *room = fast ? static_cast<int>(kFastBacklog - load) : 1;
+  }
+  return best;
+}
+
+// Moves steps from the queue into one mailbox. False: no executor has room now.
+bool Dispatcher::assign_to(Oid owner, OwnerQueue &queue) {
+  const bool fast = store::is_batchable(queue.steps.top().named_task_id, queue.steps.top().key.step_no, store::settings.max_batch_duration_ms);
+  int room = 0;
+  const int index = pick_executor(owner, fast, &room);
+  if (index < 0) {
+    if (queue.waiting_since == 0) queue.waiting_since = GetCurrentTimestamp();
+    start_executor(owner, queue);
+    return false;
+  }
+  queue.waiting_since = 0;
+  std::vector<store::MailboxEntry> entries;
+  while (!queue.steps.empty() && static_cast<int>(entries.size()) < room) {
+    const QueuedStep &next = queue.steps.top();
+    const bool next_fast = store::is_batchable(next.named_task_id, next.key.step_no, store::settings.max_batch_duration_ms);
+    if (!entries.empty() && next_fast != fast) break;
+    if (!driven_by_session(next.key.task_id)) entries.push_back({next.key, next.named_task_id});
+    queued_.erase(next.key);
+    queue.steps.pop();
+  }
+  if (entries.empty()) return true;
+  ExecutorSlot &slot = store::executor_slot(index);
+  int proc = -1;
+  {
+    const store::SpinGuard guard(slot);
+    if (slot.state == ExecutorState::kRunning && !slot.stop) {
+      for (const store::MailboxEntry &entry : entries) slot.mailbox[slot.assigned++ % store::kMailboxSize] = entry;
+      proc = slot.proc;
+    }
+  }
+  for (const store::MailboxEntry &entry : entries) {
+    if (proc >= 0) in_flight_.insert(entry.key);
+    else look_.push_back(entry.key.task_id);  // it left in this moment
+  }
+  store::wake(proc);
+  return true;
+}
+
+bool Dispatcher::start_executor(Oid owner, OwnerQueue &queue) {
+  int mine = 0, all = 0, starting = 0;
+  for (int i = 0; i < store::shared->executor_count; i++) {
+    const ExecutorSlot &slot = store::executor_slot(i);
+    if (slot.state == ExecutorState::kFree) continue;
+    all++;
+    if (slot.database != MyDatabaseId || slot.owner != owner) continue;
+    mine++;
+    if (slot.state == ExecutorState::kStarting) starting++;
+  }
+  // One at a time: by the time it is up, the ones there are may have caught up.
+  if (starting > 0) return true;
+  if (all >= store::settings.max_executors) return mine == 0 && make_room(owner);
+  {
+    pg::Transaction transaction;
+    const std::string problem = engine::connect_problem(owner);
+    const bool barred = problem.empty() && pg::is_superuser(owner) && !store::settings.allow_superuser_tasks;
+    transaction.commit();
+    if (!problem.empty() || barred) {
+      queue.blocked_until = GetCurrentTimestamp() + kOwnerRetry;
+      if (!queue.told) pg::report(pg::Level::kLog, "tasker: steps wait: " + (barred ? std::string("superusers may not own tasks") : problem));
+      queue.told = true;
+      return false;
+    }
+  }
+  int index = -1;
+  {
+    const store::LockGuard guard(store::shared->registry, LW_EXCLUSIVE);
+    for (int i = 0; i < store::shared->executor_count && index < 0; i++) {
+      ExecutorSlot &slot = store::executor_slot(i);
+      if (slot.state != ExecutorState::kFree || slot.note_pending) continue;
+      const store::SpinGuard spin(slot);
+      slot.state = ExecutorState::kStarting;
+      slot.database = MyDatabaseId;
+      slot.owner = owner;
+      slot.pid = 0;
+      slot.proc = -1;
+      slot.generation++;
+      slot.stop = slot.clean_exit = slot.terminated = false;
+      slot.assigned = slot.taken = slot.done = 0;
+      slot.run_number = slot.last_run = slot.cancel_run = slot.preempt_run = 0;
+      slot.last_active = GetCurrentTimestamp();
+      index = i;
+    }
+  }
+  if (index < 0) return false;
+  ExecutorView &view = views_[static_cast<std::size_t>(index)];
+  view = {};
+  view.generation = store::executor_slot(index).generation;
+  view.started_at = GetCurrentTimestamp();
+  view.handle = start_worker("tasker_executor_main", "tasker executor", index, 0);
+  if (view.handle != nullptr) return true;
+  store::executor_slot(index).state = ExecutorState::kFree;
+  queue.blocked_until = GetCurrentTimestamp() + USECS_PER_SEC;  // a full worker table: start_worker has said so
+  if (mine == 0) make_room(owner);
+  return false;
+}
+
+// Asks an executor of somebody else to leave: an idle one at once, a busy one after 250 ms of waiting.
+bool Dispatcher::make_room(Oid owner) {
+  const TimestampTz now = GetCurrentTimestamp();
+  const auto waiting = owners_.find(owner);
+  const bool evict_busy = waiting != owners_.end() && waiting->second.waiting_since != 0 && now - waiting->second.waiting_since > kEvictBusyAfter;
+  int victim = -1;
+  TimestampTz oldest = 0;
+  for (int i = 0; i < store::shared->executor_count; i++) {
+    ExecutorSlot &slot = store::executor_slot(i);
+    const store::SpinGuard guard(slot);
+    if (slot.stop) return true;  // one is on its way out already
+    if (slot.state != ExecutorState::kRunning || (slot.database == MyDatabaseId && slot.owner == owner)) continue;
+    const bool idle = slot.assigned == slot.done;
+    if (!idle && !evict_busy) continue;
+    if (victim < 0 || slot.last_active < oldest) {
+      victim = i;
+      oldest = slot.last_active;
+    }
+  }
+  if (victim < 0) return false;
+  ExecutorSlot &slot = store::executor_slot(victim);
+  int proc;
+  {
+    const store::SpinGuard guard(slot);
+    slot.stop = true;
+    proc = slot.proc;
+  }
+  store::wake(proc);
+  return true;
+}
+
+// Cancels that arrived as hints: names the run, then signals; the executor compares.
+void Dispatcher::interrupt_runs() {
+  for (const Hint &hint : cancels_) {
+    for (int i = 0; i < store::shared->executor_count; i++) {
+      ExecutorSlot &slot = store::executor_slot(i);
+      int pid = 0;
+      {
+        const store::SpinGuard guard(slot);
+        const bool hit = slot.state == ExecutorState::kRunning && slot.database == MyDatabaseId && slot.run_number != 0 &&
+                         slot.current.task_id == hint.key.task_id && (hint.key.step_no == 0 || slot.current.step_no == hint.key.step_no);
+        if (hit) {
+          slot.cancel_run = slot.run_number;
+          slot.cancel_seq++;
+          pid = slot.pid;
+          views_[static_cast<std::size_t>(i)].interrupted_run = slot.run_number;
+          views_[static_cast<std::size_t>(i)].interrupted_at = GetCurrentTimestamp();
+        }
+      }
+      if (pid != 0) kill(pid, SIGINT);
+    }
+  }
+  cancels_.clear();
+}
+
+// Limits on what runs now: preempts a step that holds up finished neighbours, takes entries back from behind a slow
+// step, terminates a handler that swallows its cancel.
+void Dispatcher::watch_runs(TimestampTz now) {
+  for (int i = 0; i < store::shared->executor_count; i++) {
+    ExecutorSlot &slot = store::executor_slot(i);
+    ExecutorView &view = views_[static_cast<std::size_t>(i)];
+    if (slot.state != ExecutorState::kRunning || slot.database != MyDatabaseId) continue;
+    int interrupt = 0, terminate = 0;
+    std::vector<store::MailboxEntry> back;
+    back.reserve(store::kMailboxSize);
+    {
+      const store::SpinGuard guard(slot);
+      if (slot.run_number == 0) continue;
+      if (slot.batch_finished > 0 && now - slot.batch_started > kPreemptAfter && slot.preempt_run != slot.run_number) {
+        slot.preempt_run = slot.run_number;
+        slot.cancel_seq++;
+        interrupt = slot.pid;
+      }
+      const bool cancelled_long_ago = view.interrupted_run == slot.run_number && now - view.interrupted_at > kTerminateAfter;
+      const bool timed_out_long_ago = now - slot.deadline > kTerminateAfter;
+      if ((cancelled_long_ago || timed_out_long_ago) && !slot.terminated) {
+        slot.terminated = true;
+        terminate = slot.pid;
+      }
+      if (now - slot.current_started > kTakeBackAfter)
+        while (slot.assigned > slot.taken) back.push_back(slot.mailbox[--slot.assigned % store::kMailboxSize]);
+    }
+    if (interrupt != 0) kill(interrupt, SIGINT);
+    if (terminate != 0) kill(terminate, SIGTERM);
+    for (const store::MailboxEntry &entry : back) {
+      in_flight_.erase(entry.key);
+      look_.push_back(entry.key.task_id);
+    }
+  }
+}
+
+}  // namespace tasker::worker

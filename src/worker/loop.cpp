@@ -1,0 +1,66 @@
+#include "worker/loop.hpp"
+
+#include <cstring>
+
+namespace tasker::worker {
+
+void begin_process(pqsigfunc on_interrupt) {
+  pqsignal(SIGHUP, SignalHandlerForConfigReload);
+  pqsignal(SIGTERM, die);
+  pqsignal(SIGINT, on_interrupt);
+  BackgroundWorkerUnblockSignals();
+}
+
+void wait_for_work(long milliseconds, std::uint32_t event) {
+  pg::call([=] {
+    const int flags = WL_LATCH_SET | WL_EXIT_ON_PM_DEATH | (milliseconds >= 0 ? WL_TIMEOUT : 0);
+    (void)WaitLatch(MyLatch, flags, milliseconds, event);
+    ResetLatch(MyLatch);
+    CHECK_FOR_INTERRUPTS();
+    if (ConfigReloadPending) {
+      ConfigReloadPending = false;
+      ProcessConfigFile(PGC_SIGHUP);
+    }
+  });
+}
+
+BackgroundWorkerHandle *start_worker(const char *function, const char *type, int slot, std::uint32_t extra_flags) {
+  static constinit TimestampTz warned_at = 0;
+  BackgroundWorker worker;
+  std::memset(&worker, 0, sizeof worker);
+  worker.bgw_flags = BGWORKER_SHMEM_ACCESS | BGWORKER_BACKEND_DATABASE_CONNECTION;
+  (void)extra_flags;
+  worker.bgw_start_time = BgWorkerStart_RecoveryFinished;
+  worker.bgw_restart_time = BGW_NEVER_RESTART;
+  strlcpy(worker.bgw_library_name, "tasker", sizeof worker.bgw_library_name);
+  strlcpy(worker.bgw_function_name, function, sizeof worker.bgw_function_name);
+  strlcpy(worker.bgw_type, type, sizeof worker.bgw_type);
+  snprintf(worker.bgw_name, sizeof worker.bgw_name, "%s %d", type, slot);
+  worker.bgw_main_arg = Int32GetDatum(slot);
+  worker.bgw_notify_pid = MyProcPid;
+  BackgroundWorkerHandle *handle = nullptr;
+  BackgroundWorker *w = &worker;
+  BackgroundWorkerHandle **h = &handle;
+  const bool registered = pg::call([=] {
+    MemoryContext old = MemoryContextSwitchTo(TopMemoryContext);
+    const bool ok = RegisterDynamicBackgroundWorker(w, h);
+    MemoryContextSwitchTo(old);
+    return ok;
+  });
+  if (registered) return handle;
+  const TimestampTz now = GetCurrentTimestamp();
+  if (now - warned_at > 60 * USECS_PER_SEC) {
+    warned_at = now;
+    pg::report(pg::Level::kWarning, "tasker: no free background worker slot", "Steps go on with the workers there are.", "Raise max_worker_processes.");
+  }
+  return nullptr;
+}
+
+bool worker_stopped(BackgroundWorkerHandle *handle) {
+  return pg::call([=] {
+    pid_t pid;
+    return GetBackgroundWorkerPid(handle, &pid) == BGWH_STOPPED;
+  });
+}
+
+}  // namespace tasker::worker

@@ -1,0 +1,23 @@
+// What all of tasker's processes share: their start, their wait, their names.
+#pragma once
+
+#include <cstdint>
+
+#include "pg/bridge.hpp"
+
+namespace tasker::worker {
+
+// Signal handlers of a process that serves interrupts in its loop; SIGINT as given. Call before the connection.
+void begin_process(pqsigfunc on_interrupt);
+// Sleeps on the latch for at most milliseconds (-1: without limit), serves interrupts and setting reloads.
+void wait_for_work(long milliseconds, std::uint32_t event);
+
+// Registers a dynamic worker whose argument is a slot number. Null when the worker table is full: then one WARNING a
+// minute says what to do, and work goes on with what there is.
+BackgroundWorkerHandle *start_worker(const char *function, const char *type, int slot, std::uint32_t extra_flags);
+bool worker_stopped(BackgroundWorkerHandle *handle);
+
+inline constexpr int kExitForGood = 0;  // unregisters
+inline constexpr int kExitRestart = 1;  // static workers only: started again
+
+}  // namespace tasker::worker
