@@ -246,7 +246,7 @@ void Batch::check_identity(Oid session_user, Oid user, int security) const {
   int security_now;
   GetUserIdAndSecContext(&user_now, &security_now);
   if (GetSessionUserId() != session_user || user_now != user || security_now != security)
-    pg::call([] { ereport(FATAL, (errcode(ERRCODE_INTERNAL_ERROR), errmsg("a step changed the identity of its session"))); });
+    pg::fatal("a step changed the identity of its session");
 }
 
 void Batch::fail_all(const pg::Caught &error) {

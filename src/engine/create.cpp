@@ -129,10 +129,7 @@ void warn_without_preload() {
   static constinit bool told = false;
   if (store::shared != nullptr || told) return;
   told = true;
-  pg::call([] {
-    ereport(WARNING, (errcode(MAKE_SQLSTATE('T', 'K', '0', '0', '5')), errmsg("tasks are not run in the background"),
-                      errhint("Add tasker to shared_preload_libraries and restart, or CALL tasker.run_task().")));
-  });
+  pg::warn(sqlstate::kNeedsPreload, "tasks are not run in the background", "Add tasker to shared_preload_libraries and restart, or CALL tasker.run_task().");
 }
 
 Datum texts(const std::vector<std::string> &values) {

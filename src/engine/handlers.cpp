@@ -117,14 +117,7 @@ HandlerPlan prepare(const HandlerCall &call) {
     out.types[0] = out.types[1] = out.types[2] = JSONBOID;
     text = call.step->query;
   }
-  const char *sql = text.c_str();
-  HandlerPlan *p = &out;
-  out.plan = pg::call([=] {
-    SPIPlanPtr plan = SPI_prepare(sql, p->nargs, p->types);
-    if (plan == nullptr) elog(ERROR, "could not prepare the step: %s", SPI_result_code_string(SPI_result));
-    SPI_keepplan(plan);
-    return plan;
-  });
+  out.plan = pg::prepare_plan(text.c_str(), out.nargs, out.types, true);
   return out;
 }
 
@@ -133,7 +126,7 @@ HandlerPlan plan_for(const HandlerCall &call) {
   const std::uint64_t key = plan_key(*call.definition, *call.step);
   if (auto found = plans->find(key); found != plans->end()) return found->second;
   if (plans->size() >= kPlanLimit) {
-    for (auto &[_, plan] : *plans) SPI_freeplan(plan.plan);
+    for (auto &[_, plan] : *plans) pg::free_plan(plan.plan);
     plans->clear();
   }
   const HandlerPlan plan = prepare(call);
@@ -171,9 +164,8 @@ Datum step_call_datum(const HandlerCall &call, Datum config) {
 Datum to_jsonb(const pg::FirstValue &value, MemoryContext memory) {
   if (!value.found || value.null || value.type == VOIDOID) return Datum(0);
   if (value.type == JSONBOID) return value.value;
-  Oid type = value.type;
-  Oid *t = &type;
-  SPIPlanPtr plan = pg::call([=] { return SPI_prepare("SELECT pg_catalog.to_jsonb($1)", 1, t); });
+  const Oid type = value.type;
+  SPIPlanPtr plan = pg::prepare_plan("SELECT pg_catalog.to_jsonb($1)", 1, &type, false);
   const bool null = false;
   const Datum in = value.value;
   return pg::run_first_value(plan, 1, &type, &in, &null, memory).value;
@@ -257,7 +249,7 @@ void forget_plan(const store::CompiledDefinition &definition, const store::Compi
   if (plans == nullptr) return;
   const auto found = plans->find(plan_key(definition, step));
   if (found == plans->end()) return;
-  SPI_freeplan(found->second.plan);
+  pg::free_plan(found->second.plan);
   plans->erase(found);
 }
 

@@ -56,31 +56,6 @@ class SessionClaim {
   store::Hint hint_{};
 };
 
-// The outer SPI connection; its commits end what has been done so far.
-class SessionSpi {
- public:
-  explicit SessionSpi(bool may_commit) : may_commit_(may_commit) {
-    const int options = may_commit ? SPI_OPT_NONATOMIC : 0;
-    pg::call([=] { SPI_connect_ext(options); });
-  }
-  ~SessionSpi() {
-    if (std::uncaught_exceptions() == 0) SPI_finish();
-  }
-  SessionSpi(const SessionSpi &) = delete;
-  SessionSpi &operator=(const SessionSpi &) = delete;
-  void commit() {
-    if (!may_commit_) return;
-    pg::call([] {
-      SPI_commit();
-      EnsurePortalSnapshotExists();
-    });
-  }
-  bool may_commit() const { return may_commit_; }
-
- private:
-  bool may_commit_;
-};
-
 std::int64_t check_caller(std::int64_t task_id) {
   if (running_task() != 0) throw tasker::Error(sqlstate::kObjectNotReady, "a step cannot run another task", {}, "Create the task and let it run by itself.");
   const Oid user = GetUserId(), session = GetSessionUserId();
@@ -154,7 +129,6 @@ class SessionRunner {
 
   // SPI_commit has rolled back and begun again: the effects are gone, the error is the attempt's.
   void fail_at_commit(Batch &batch, const pg::Caught &error) {
-    pg::call([] { EnsurePortalSnapshotExists(); });
     batch.fail_all(error);
     batch.record();
     spi_.commit();
@@ -172,7 +146,7 @@ class SessionRunner {
   std::int64_t task_id_;
   bool skip_waits_;
   std::int64_t nonce_;
-  SessionSpi spi_;
+  pg::CommittingSpi spi_;
   pg::OwnedContext memory_;
   SessionObserver observer_;
 };

@@ -132,4 +132,20 @@ void report(Level level, const std::string &message, const std::string &detail, 
   }
 }
 
+void fatal(const std::string &message) {
+  const char *m = message.c_str();
+  call([=] { ereport(FATAL, (errcode(ERRCODE_INTERNAL_ERROR), errmsg_internal("%s", m))); });
+  pg_unreachable();
+}
+
+void warn(const char *sqlstate, const std::string &message, const std::string &hint) noexcept {
+  try {
+    const char *m = message.c_str(), *h = hint.c_str();
+    const int code = encode_sqlstate(sqlstate);
+    call([=] { ereport(WARNING, (errcode(code), errmsg_internal("%s", m), errhint("%s", h))); });
+  } catch (...) {
+    // As in report().
+  }
+}
+
 }  // namespace tasker::pg

@@ -91,6 +91,11 @@ enum class Level : int { kDebug = DEBUG1, kLog = LOG, kNotice = NOTICE, kWarning
 // Writes to the log or the client; never raises.
 void report(Level level, const std::string &message, const std::string &detail = {}, const std::string &hint = {}) noexcept;
 
+// Ends the process after a log line.
+[[noreturn]] void fatal(const std::string &message);
+// A warning with a SQLSTATE of its own, to client and log.
+void warn(const char *sqlstate, const std::string &message, const std::string &hint) noexcept;
+
 // Text of the exception being handled, for logs. Call inside a catch block.
 struct Caught {
   std::string sqlstate, message, detail, hint, context;

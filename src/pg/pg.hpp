@@ -3,6 +3,8 @@
 // names of the standard library by macro (printf and friends).
 #pragma once
 
+#include <cstdint>
+
 extern "C" {
 #include "postgres.h"
 
@@ -16,6 +18,7 @@ extern "C" {
 #include "catalog/dependency.h"
 #include "catalog/indexing.h"
 #include "catalog/namespace.h"
+#include "catalog/pg_namespace.h"
 #include "catalog/pg_authid.h"
 #include "catalog/pg_database.h"
 #include "catalog/pg_extension.h"

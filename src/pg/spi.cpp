@@ -18,6 +18,39 @@ Spi::~Spi() {
   SPI_finish();
 }
 
+CommittingSpi::CommittingSpi(bool may_commit) : may_commit_(may_commit) {
+  const int options = may_commit ? SPI_OPT_NONATOMIC : 0;
+  call([=] { SPI_connect_ext(options); });
+}
+
+CommittingSpi::~CommittingSpi() {
+  if (std::uncaught_exceptions() == 0) SPI_finish();
+}
+
+void CommittingSpi::commit() {
+  if (!may_commit_) return;
+  try {
+    call([] { SPI_commit(); });
+  } catch (...) {
+    call([] { EnsurePortalSnapshotExists(); });
+    throw;
+  }
+  call([] { EnsurePortalSnapshotExists(); });
+}
+
+SPIPlanPtr prepare_plan(const char *text, int nargs, const Oid *types, bool keep) {
+  return call([=] {
+    SPIPlanPtr plan = SPI_prepare(text, nargs, const_cast<Oid *>(types));
+    if (plan == nullptr) elog(ERROR, "could not prepare the step: %s", SPI_result_code_string(SPI_result));
+    if (keep) SPI_keepplan(plan);
+    return plan;
+  });
+}
+
+void free_plan(SPIPlanPtr plan) {
+  call([=] { SPI_freeplan(plan); });
+}
+
 Params &Params::push(Datum value, bool is_null) {
   if (count_ >= kMaxParams) throw tasker::Error(sqlstate::kInternal, "too many parameters");
   values_[count_] = value;

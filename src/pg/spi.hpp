@@ -32,6 +32,25 @@ class Spi {
   Spi &operator=(const Spi &) = delete;
 };
 
+// The connection of a procedure that ends transactions as it goes (only where its CALL was not in a transaction block).
+class CommittingSpi {
+ public:
+  explicit CommittingSpi(bool may_commit);
+  ~CommittingSpi();
+  CommittingSpi(const CommittingSpi &) = delete;
+  CommittingSpi &operator=(const CommittingSpi &) = delete;
+  bool may_commit() const { return may_commit_; }
+  // Commits and begins again; nothing when it may not. A failed commit has rolled back and begun again when it raises.
+  void commit();
+
+ private:
+  bool may_commit_;
+};
+
+// Plans of the user's statements. keep: until free_plan; else for the present connection.
+SPIPlanPtr prepare_plan(const char *text, int nargs, const Oid *types, bool keep);
+void free_plan(SPIPlanPtr plan);
+
 // One parameter list, in order.
 class Params {
  public:

@@ -140,7 +140,10 @@ Oid cached_extension_owner() {
 Oid step_call_type() {
   refresh();
   if (!OidIsValid(step_call))
-    step_call = pg::call([] { return TypenameGetTypidExtended("step_call", false); });
+    step_call = pg::call([]() -> Oid {
+      const Oid schema = get_namespace_oid("tasker", true);
+      return OidIsValid(schema) ? GetSysCacheOid2(TYPENAMENSP, Anum_pg_type_oid, CStringGetDatum("step_call"), ObjectIdGetDatum(schema)) : InvalidOid;
+    });
   return step_call;
 }
 

@@ -49,6 +49,7 @@ TEST(Backoff, NeverOverflows) {
     }
   }
   EXPECT_DOUBLE_EQ(backoff_seconds({}, 1'000'000, kMiddle), 300);
+  EXPECT_DOUBLE_EQ(backoff_seconds({0, 100, 300, 0}, 1'000'000, kMiddle), 0) << "nothing times infinity";
 }
 
 TEST(Backoff, BrokenSettingsStillGiveADelay) {

@@ -490,6 +490,17 @@ TEST(Definition, ThousandsOfMisspeltParentsAreToldSwiftly) {
   EXPECT_EQ(checked.faults[0].hint, R"(did you mean "s0"?)");
 }
 
+// Of a short name two edits leave nothing: a hint would mislead.
+TEST(Definition, HintsAreGivenOnlyWhenNear) {
+  for (const char *parent : {"z", "bcd", "somewhere_else"}) {
+    const std::vector<Fault> faults = check(steps(noop("ab", "[]") + "," + noop("x", R"([")" + std::string(parent) + R"("])"))).faults;
+    ASSERT_EQ(faults.size(), 1U);
+    EXPECT_EQ(faults[0].hint, "") << parent;
+  }
+  EXPECT_EQ(check(task(R"("colour":1)")).faults.at(0).hint, "");
+  EXPECT_EQ(check(steps(noop("step-one", "[]") + "," + noop("x", R"(["step_one"])"))).faults.at(0).hint, R"(did you mean "step-one"?)");
+}
+
 // The shapes of the real workflows that acceptance runs: wide layers, joins of hundreds, long dotted names.
 TEST(Definition, LayeredWorkflowsAreRead) {
   json document = {{"namespace", "wf"}, {"name", "rnaseq-dirt02-001"}, {"version", "1.0.0"}, {"steps", json::array()}};

@@ -1,0 +1,37 @@
+// Tasks as the readiness functions see them: rows, what runs now, and the verdict of core/readiness.
+#pragma once
+
+#include <optional>
+#include <string>
+#include <vector>
+
+#include "api/visibility.hpp"
+#include "core/readiness.hpp"
+#include "store/facts.hpp"
+
+namespace tasker::api {
+
+struct AssessedStep {
+  store::StepRow row;
+  core::StepFacts facts;  // in_progress when a worker runs it now
+  core::Readiness readiness;
+  std::optional<TimestampTz> last_failure_at;
+  std::optional<std::string> requested_seconds;  // the delay its last failure asked for
+};
+
+struct AssessedTask {
+  store::TaskRow row;
+  store::DefinitionPtr definition;
+  std::string waits_for;  // the object of the reasons held and owner_cannot_connect
+  TimestampTz now = 0;
+  std::vector<AssessedStep> steps;  // steps[step_no - 1]
+
+  std::string blocking_reason(const AssessedStep &step) const;  // "" when nothing blocks it
+};
+
+// Those of the tasks that `viewer` may see, ascending; ids must be ascending and unique. All rows are of the running
+// statement's snapshot. A task whose steps are not those of its definition is left out: tasker.check() tells of it.
+// Precondition: inside pg::OwnerScope and pg::Spi.
+std::vector<AssessedTask> assess_tasks(Viewer &viewer, const std::vector<std::int64_t> &ids);
+
+}  // namespace tasker::api
