@@ -18,10 +18,15 @@ SQL_PIECES = \
 	src/store/header.sql \
 	src/store/tables.sql \
 	src/api/handlers.sql \
+	src/api/access.sql \
 	src/api/definitions.sql \
 	src/api/tasks.sql \
 	src/api/control.sql \
-	src/store/finish.sql
+	src/api/readiness.sql \
+	src/api/health.sql \
+	src/api/views.sql \
+	src/store/finish.sql \
+	src/api/grants.sql
 
 SOURCES := src/module.cpp $(wildcard $(foreach room,core pg store engine http insight worker api,src/$(room)/*.cpp))
 

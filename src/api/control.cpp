@@ -58,6 +58,8 @@ TASKER_SQL_FUNCTION(tasker_retry_step) { return one_step(fcinfo, engine::retry_s
 TASKER_SQL_FUNCTION(tasker_reset_step) { return one_step(fcinfo, engine::reset_step); }
 TASKER_SQL_FUNCTION(tasker_skip_step) { return one_step(fcinfo, engine::skip_step); }
 
+TASKER_SQL_FUNCTION(tasker_rerun_task_from) { return one_step(fcinfo, engine::rerun_task_from); }
+
 TASKER_SQL_FUNCTION(tasker_resolve_step_manually) {
   return pg::entry([&]() -> Datum {
     const pg::Args args(fcinfo);

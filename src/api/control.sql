@@ -51,3 +51,7 @@ COMMENT ON FUNCTION tasker.skip_step(bigint, text, text) IS 'Skips a skippable s
 CREATE FUNCTION tasker.resolve_step_manually(task_id bigint, step_name text, result jsonb DEFAULT NULL, reason text DEFAULT NULL)
   RETURNS boolean LANGUAGE c VOLATILE PARALLEL UNSAFE AS 'MODULE_PATHNAME', 'tasker_resolve_step_manually';
 COMMENT ON FUNCTION tasker.resolve_step_manually(bigint, text, jsonb, text) IS 'Gives a step its result by hand: its children go on';
+
+CREATE FUNCTION tasker.rerun_task_from(task_id bigint, step_name text, reason text DEFAULT NULL)
+  RETURNS boolean LANGUAGE c VOLATILE PARALLEL UNSAFE AS 'MODULE_PATHNAME', 'tasker_rerun_task_from';
+COMMENT ON FUNCTION tasker.rerun_task_from(bigint, text, text) IS 'Runs a step and its descendants again; earlier results stay in the history';

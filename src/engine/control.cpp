@@ -31,6 +31,19 @@ constinit pg::Query level_of{
 constinit pg::Query sinks_done{
     "UPDATE tasker.tasks t SET sinks_left = t.sinks_left + $2 WHERE t.task_id = $1", 2, {INT8OID, INT4OID}};
 
+constinit pg::Query recount_parents{
+    "UPDATE tasker.workflow_steps s SET waiting_on = c.open FROM (SELECT d.step_no, (SELECT count(*) FROM unnest(d.parents) AS p(step_no)"
+    " JOIN tasker.workflow_steps x ON x.task_id = $1 AND x.step_no = p.step_no AND x.element = -1 AND x.state NOT IN ('complete', 'resolved_manually', 'skipped')) AS open"
+    " FROM tasker.named_steps d WHERE d.named_task_id = $2 AND cardinality(d.parents) > 1) c"
+    " WHERE s.task_id = $1 AND s.step_no = c.step_no AND s.element = -1 AND s.waiting_on <> c.open",
+    2, {INT8OID, INT4OID}};
+constinit pg::Query recount_sinks{
+    "UPDATE tasker.tasks t SET sinks_left = (SELECT count(*) FROM tasker.workflow_steps s JOIN tasker.named_steps d ON d.named_task_id = $2 AND d.step_no = s.step_no"
+    " WHERE s.task_id = $1 AND d.children = '{}' AND s.state NOT IN ('complete', 'resolved_manually', 'skipped')) WHERE t.task_id = $1",
+    2, {INT8OID, INT4OID}};
+constinit pg::Query result_text{
+    "SELECT s.result::text FROM tasker.workflow_steps s WHERE s.task_id = $1 AND s.step_no = $2 AND s.element = -1", 2, {INT8OID, INT4OID}};
+
 [[noreturn]] void unknown_task(std::int64_t task_id) {
   throw tasker::Error(sqlstate::kNoData, "task " + std::to_string(task_id) + " does not exist");
 }
@@ -189,6 +202,12 @@ bool make_pending(std::int64_t task_id, const std::string &name, const Reason &r
   return true;
 }
 
+std::string rerun_metadata(const Reason &reason, const std::optional<std::string> &old_result) {
+  std::string out = store::actor_metadata(reason, {{"cause", "rerun"}});
+  if (old_result) out.insert(out.size() - 1, ", \"previous_result\": " + *old_result);
+  return out;
+}
+
 Datum roles_array(std::initializer_list<const char *> levels) {
   pg::ArrayBuilder array(TEXTOID);
   for (const char *level : levels) array.text(level);
@@ -318,6 +337,40 @@ bool resolve_step_manually(std::int64_t task_id, const std::string &name, Datum 
   control.hint(store::HintKind::kCancel, row.key.step_no);
   satisfy(control, row, StepState::kResolvedManually, result == Datum(0) ? std::nullopt : std::optional<Datum>(result));
   revive(control);
+  return true;
+}
+
+bool rerun_task_from(std::int64_t task_id, const std::string &name, const Reason &reason) {
+  Control control(task_id, reason);
+  const store::StepRow &first = control.step(name);
+  if (first.state == StepState::kPending) return false;
+  std::vector<int> nodes = core::descendants(control.facts().definition->graph, first.key.step_no - 1);
+  nodes.push_back(first.key.step_no - 1);
+  std::sort(nodes.begin(), nodes.end());
+  std::vector<store::StepMove> moves;
+  for (int node : nodes) {
+    const store::StepRow &row = control.facts().steps[static_cast<std::size_t>(node)];
+    if (row.state == StepState::kPending) continue;
+    if (row.state == StepState::kInProgress)
+      wrong_state("step \"" + control.definition_of(row).name + "\"", "in_progress", "Wait for it or cancel it first.");
+    store::StepMove move = control.begin_move(row, StepState::kPending);
+    // The result leaves the row; the history keeps it.
+    const pg::Result old = pg::execute(result_text, pg::Params().int8(task_id).int4(row.key.step_no));
+    move.hops.front().metadata = rerun_metadata(reason, old.rows.text_or_null(0, 1));
+    move.cause = row.state == StepState::kError ? MoveCause::kControl : MoveCause::kRerun;
+    move.attempts = 0;
+    move.generation = row.generation + 1;
+    move.started_at.reset();
+    move.finished_at.reset();
+    moves.push_back(std::move(move));
+  }
+  if (control.task().live) control.mark_uneven();
+  else control.move_task(TaskState::kInProgress);
+  control.write(moves);
+  pg::execute(recount_parents, pg::Params().int8(task_id).int4(control.task().named_task_id));
+  pg::execute(recount_sinks, pg::Params().int8(task_id).int4(control.task().named_task_id));
+  control.hint(store::HintKind::kTask);
+  control.hint(store::HintKind::kWatch);
   return true;
 }
 

@@ -27,6 +27,9 @@ bool reset_step(std::int64_t task_id, const std::string &step, const Reason &rea
 bool skip_step(std::int64_t task_id, const std::string &step, const Reason &reason);
 bool resolve_step_manually(std::int64_t task_id, const std::string &step, Datum result_or_zero, const Reason &reason);
 
+// The step and its descendants run again; their earlier results stay in the history, their idempotency keys are new.
+bool rerun_task_from(std::int64_t task_id, const std::string &step, const Reason &reason);
+
 // At creation: these steps (checked to be skippable) are skipped. Precondition: inside pg::OwnerScope and pg::Spi.
 void bypass_steps(std::int64_t task_id, const std::vector<std::string> &names);
 
