@@ -46,7 +46,7 @@ COMMENT ON VIEW tasker.step_status IS 'One row per step: state, attempts, result
 
 -- Both ask for one task at a time, so that a condition on task_id asks for that task alone.
 CREATE VIEW tasker.ready_steps WITH (security_invoker = true) AS
-SELECT r.task_id, r.step_name, ns.name AS namespace, n.name, t.owner, split_part(r.blocking_reason, ': ', 1) AS blocking_reason,
+SELECT t.task_id, r.step_name, ns.name AS namespace, n.name, t.owner, split_part(r.blocking_reason, ': ', 1) AS blocking_reason,
   nullif(substr(r.blocking_reason, strpos(r.blocking_reason || ': ', ': ') + 2), '') AS detail,
   greatest(t.run_at, r.next_retry_at, (SELECT max(p.finished_at) FROM tasker.named_steps AS d
     JOIN tasker.workflow_steps AS p ON p.task_id = t.task_id AND p.step_no = ANY (d.parents)
@@ -60,7 +60,7 @@ WHERE t.live AND r.ready_for_execution;
 COMMENT ON VIEW tasker.ready_steps IS 'Steps of live tasks that would run now, and since when they could';
 
 CREATE VIEW tasker.blocked_steps WITH (security_invoker = true) AS
-SELECT r.task_id, r.step_name, ns.name AS namespace, n.name, t.owner, split_part(r.blocking_reason, ': ', 1) AS blocking_reason,
+SELECT t.task_id, r.step_name, ns.name AS namespace, n.name, t.owner, split_part(r.blocking_reason, ': ', 1) AS blocking_reason,
   nullif(substr(r.blocking_reason, strpos(r.blocking_reason || ': ', ': ') + 2), '') AS detail,
   coalesce(r.last_failure_at, (SELECT max(p.finished_at) FROM tasker.named_steps AS d
     JOIN tasker.workflow_steps AS p ON p.task_id = t.task_id AND p.step_no = ANY (d.parents)

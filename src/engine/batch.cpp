@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <map>
 
+#include "pg/deadline.hpp"
 #include "pg/fault.hpp"
 #include "pg/memory.hpp"
 #include "pg/security.hpp"
@@ -152,6 +153,7 @@ void Batch::run() {
     if (done.step().type != store::HandlerType::kNoop && !options_.batchable(*done.definition, done.step())) close_ = true;
     pg::check_interrupts();
   }
+  if (!options_.solo) fire_deferred();
   // Children that did not get their turn are not leftovers: their parents' commit announces them.
   for (auto it = ready_.rbegin(); it != ready_.rend(); ++it) {
     const bool child_of_batch = std::any_of(it->step().parents.begin(), it->step().parents.end(), [&](int parent) {
@@ -160,6 +162,20 @@ void Batch::run() {
     if (!child_of_batch) leftovers_.push_back(it->loaded.step.key);
   }
   ready_.clear();
+}
+
+// Deferred triggers are user code: they run here, under a deadline and before any row of tasker is locked. An error has
+// no culprit in a shared transaction; the caller then runs each step alone.
+void Batch::fire_deferred() {
+  if (outcomes_.empty()) return;
+  pg::arm_deadline(store::settings.step_timeout_ms);
+  try {
+    fire_deferred_constraints();
+  } catch (...) {
+    pg::disarm_deadline();
+    throw;
+  }
+  pg::disarm_deadline();
 }
 
 void Batch::run_one(Outcome &outcome) {
@@ -328,11 +344,7 @@ bool Batch::fail_lost_run(const store::StepKey &key, int moves, const pg::Caught
       outcome.started_at = outcome.finished_at = GetCurrentTimestamp();
       outcome.kind = OutcomeKind::kFailed;
       const int attempts = outcome.loaded.step.attempts + 1;
-      outcome.failure = decide_failure(error, outcome.loaded.step, outcome.step(), attempts, outcome.finished_at, category);
-      if (!retry) {
-        outcome.failure.retry = false;
-        outcome.failure.permanent = true;
-      }
+      outcome.failure = decide_failure(error, outcome.loaded.step, outcome.step(), attempts, outcome.finished_at, category, retry);
       outcomes_.push_back(std::move(outcome));
     }
   }

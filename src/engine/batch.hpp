@@ -102,6 +102,7 @@ class Batch {
   bool runnable(const store::LoadedStep &loaded) const;
   bool load_parents(std::vector<Outcome> &candidates);
   void run_one(Outcome &outcome);
+  void fire_deferred();
   std::optional<pg::Caught> run_handler(Outcome &outcome, const HandlerCall &call, Interruption &why);
   void check_identity(Oid session_user, Oid user, int security) const;
   void settle_failure(Outcome &outcome, const pg::Caught &error, Interruption why);

@@ -157,7 +157,8 @@ void satisfy(Control &control, store::StepRow &row, StepState to, std::optional<
   control.count_for_children(row, +1);
 }
 
-// After a step was satisfied or made pending by hand: the task lives again, and its end is looked at.
+// Before a step is satisfied or made pending by hand (the counts of a finished task are taken back as they were given):
+// the task lives again, and its end is looked at.
 void revive(Control &control) {
   if (control.task().state == TaskState::kError) control.move_task(TaskState::kInProgress);
   else control.mark_uneven();
@@ -197,8 +198,9 @@ bool make_pending(std::int64_t task_id, const std::string &name, const Reason &r
   if (row.state == StepState::kPending) return false;
   if (row.state != StepState::kError) wrong_state("step \"" + name + "\"", core::to_string(row.state), "Only a step in error can be retried.");
   require_live_or_error(control);
-  control.write({to_pending(control, row, reset)});
+  const store::StepMove move = to_pending(control, row, reset);
   revive(control);
+  control.write({move});
   return true;
 }
 
@@ -322,8 +324,8 @@ bool skip_step(std::int64_t task_id, const std::string &name, const Reason &reas
     wrong_state("step \"" + name + "\"", core::to_string(row.state), "Only a pending or failed step can be skipped.");
   require_live_or_error(control);
   control.hint(store::HintKind::kCancel, row.key.step_no);
-  satisfy(control, row, StepState::kSkipped, std::nullopt);
   revive(control);
+  satisfy(control, row, StepState::kSkipped, std::nullopt);
   return true;
 }
 
@@ -335,8 +337,8 @@ bool resolve_step_manually(std::int64_t task_id, const std::string &name, Datum 
     wrong_state("step \"" + name + "\"", core::to_string(row.state), "Only a pending or failed step can be resolved.");
   require_live_or_error(control);
   control.hint(store::HintKind::kCancel, row.key.step_no);
-  satisfy(control, row, StepState::kResolvedManually, result == Datum(0) ? std::nullopt : std::optional<Datum>(result));
   revive(control);
+  satisfy(control, row, StepState::kResolvedManually, result == Datum(0) ? std::nullopt : std::optional<Datum>(result));
   return true;
 }
 

@@ -47,7 +47,7 @@ std::string dump(const core::json &value) { return value.dump(-1, ' ', false, co
 }  // namespace
 
 FailureDecision decide_failure(const pg::Caught &error, const store::StepRow &row, const store::CompiledStep &step, int attempts,
-                               TimestampTz now, const char *category) {
+                               TimestampTz now, const char *category, bool may_retry) {
   const core::FailureClass verdict = core::classify_failure(error.sqlstate);
   const Request request = read_request(error);
   FailureDecision out;
@@ -55,7 +55,7 @@ FailureDecision decide_failure(const pg::Caught &error, const store::StepRow &ro
   out.max_attempts = request.max_attempts;
   out.message = error.message;
   const int limit = request.max_attempts.value_or(row.max_attempts.value_or(step.max_attempts));
-  const bool retryable = (category != nullptr || verdict.retryable) && step.retryable;
+  const bool retryable = may_retry && (category != nullptr || verdict.retryable) && step.retryable;
   out.permanent = !retryable;
   out.retry = retryable && attempts < limit;
 

@@ -21,6 +21,6 @@ struct FailureDecision {
 
 // `attempts` counts the failed one. `category` overrides the table's (timeout, cancelled, crashed).
 FailureDecision decide_failure(const pg::Caught &error, const store::StepRow &row, const store::CompiledStep &step, int attempts,
-                               TimestampTz now, const char *category = nullptr);
+                               TimestampTz now, const char *category = nullptr, bool may_retry = true);
 
 }  // namespace tasker::engine

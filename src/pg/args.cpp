@@ -93,7 +93,7 @@ std::vector<Datum> Args::jsonbs(int n, const char *name) const {
 }
 
 RowSet::RowSet(FunctionCallInfo info) {
-  call([=] { InitMaterializedSRF(info, 0); });
+  call([=] { InitMaterializedSRF(info, MAT_SRF_USE_EXPECTED_DESC); });  // also for SETOF of a scalar
   result_ = reinterpret_cast<ReturnSetInfo *>(info->resultinfo);
 }
 

@@ -25,6 +25,7 @@ void define_settings(bool preloading) {
   integer("tasker.executor_idle_timeout", "How long an idle executor stays.", &s.executor_idle_timeout_s, 1, 86400, PGC_SIGHUP, GUC_UNIT_S);
   integer("tasker.executor_max_memory", "Memory above which an executor is replaced between steps.", &s.executor_max_memory_kb, 16 * 1024, 1 << 30, PGC_SIGHUP, GUC_UNIT_KB);
   if (preloading) integer("tasker.executor_slots", "Most executors max_executors may ever ask for.", &s.executor_slots, 1, 1024, PGC_POSTMASTER);
+  boolean("tasker.host_guard", "Holds a database whose host name or data directory has changed.", &s.host_guard, PGC_SIGHUP);
   integer("tasker.max_batch_duration", "How long short steps may share a transaction.", &s.max_batch_duration_ms, 0, 1000, PGC_SIGHUP, GUC_UNIT_MS);
   integer("tasker.max_concurrent_steps", "Most steps that run at once in a database.", &s.max_concurrent_steps, 1, 1024, PGC_SIGHUP);
   integer("tasker.max_context_size", "Largest context of a task.", &s.max_context_size_kb, 1, 1 << 20, PGC_SUSET, GUC_UNIT_KB);

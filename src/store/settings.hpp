@@ -20,6 +20,7 @@ struct Settings {
   int min_concurrent_steps = 3;
   int max_concurrent_steps = 12;
   bool start_held = false;
+  bool host_guard = false;
   bool allow_superuser_tasks = false;
 };
 extern Settings settings;

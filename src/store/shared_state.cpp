@@ -1,5 +1,7 @@
 #include "store/shared_state.hpp"
 
+#include <unistd.h>
+
 #include <cstring>
 
 #include "store/settings.hpp"
@@ -13,6 +15,7 @@ namespace {
 constinit DatabaseSlot *databases = nullptr;
 constinit ExecutorSlot *executors = nullptr;
 constinit LWLockPadded *locks = nullptr;
+constinit bool started_for_recovery = false;
 constinit shmem_request_hook_type previous_request = nullptr;
 constinit shmem_startup_hook_type previous_startup = nullptr;
 
@@ -32,7 +35,7 @@ void initialise(char *memory) {
   state->launcher_proc = -1;
   state->database_count = settings.max_databases;
   state->executor_count = settings.executor_slots;
-  state->server_start = PgStartTime;
+  state->recovered_to_point_in_time = started_for_recovery;
   for (auto &bucket : state->finished) ConditionVariableInit(&bucket);
   for (int i = 0; i < state->database_count; i++) reinterpret_cast<DatabaseSlot *>(memory + databases_offset())[i].dispatcher_proc = -1;
   for (int i = 0; i < state->executor_count; i++) {
@@ -60,6 +63,8 @@ extern "C" void attach_memory() {
 }  // namespace
 
 void install_shared_memory_hooks() {
+  // The file is gone once recovery has ended; the postmaster, which reads this line, starts before that.
+  started_for_recovery = access("recovery.signal", F_OK) == 0;
   previous_request = shmem_request_hook;
   shmem_request_hook = request_memory;
   previous_startup = shmem_startup_hook;

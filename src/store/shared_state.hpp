@@ -119,7 +119,6 @@ struct SharedState {
   LWLock *stats_lock;
   int launcher_pid, launcher_proc;
   bool recovered_to_point_in_time;  // the server was started with recovery.signal
-  TimestampTz server_start;
   ConditionVariable finished[kWaitBuckets];
   SessionRun sessions[kSessionRuns];  // under registry
   StepStats stats[kStatEntries];      // under stats_lock

@@ -15,7 +15,8 @@ CREATE TABLE tasker.home (
   database_oid oid NOT NULL,
   held_reason text,
   held_at timestamptz,
-  checked_start timestamptz
+  checked_start timestamptz,
+  host text
 );
 COMMENT ON TABLE tasker.home IS 'One row, never dumped: which database these tasks belong to. A task runs only under the nonce it was created with; a restored copy comes up held';
 

@@ -1,5 +1,7 @@
 #include "worker/dispatcher.hpp"
 
+#include <unistd.h>
+
 #include <algorithm>
 
 #include "engine/batch.hpp"
@@ -36,6 +38,17 @@ constinit pg::Query hold_home{
     "UPDATE tasker.home SET held_reason = $1, held_at = clock_timestamp(), checked_start = $2 WHERE checked_start IS DISTINCT FROM $2", 2,
     {TEXTOID, TIMESTAMPTZOID}};
 
+constinit pg::Query remember_host{"UPDATE tasker.home SET host = $1 WHERE host IS NULL RETURNING 1", 1, {TEXTOID}};
+constinit pg::Query hold_for_host{
+    "UPDATE tasker.home SET held_reason = 'the host or data directory has changed', held_at = clock_timestamp(), host = $1 WHERE host <> $1", 1, {TEXTOID}};
+
+// Where this server lives: what a storage snapshot started elsewhere does not share.
+std::string this_host() {
+  char name[256] = "";
+  (void)gethostname(name, sizeof name - 1);
+  return std::string(name) + ":" + DataDir;
+}
+
 extern "C" void dispatcher_exit(int, Datum) {
   store::DatabaseSlot &slot = store::database_slot(my_index);
   slot.dispatcher_proc = -1;
@@ -70,13 +83,17 @@ void Dispatcher::run() {
     collect();
     take_hints();
     fire_timers(GetCurrentTimestamp());
-    if (!home_.held) {
+    if (home_.held) {
+      look_.clear();  // release_hold asks for a sweep, which finds all of it again
+      settle_.clear();
+    } else {
       work_on_tables();
       assign();
     }
     interrupt_runs();
     const TimestampTz now = GetCurrentTimestamp();
     watch_runs(now);
+    slot_.failures = 0;  // a whole pass has worked
     pgstat_report_stat(false);
     if (nothing_to_do()) {
       if (empty_since_ == 0) empty_since_ = now;
@@ -111,7 +128,9 @@ void Dispatcher::refresh_home() {
   if (hold)
     pg::execute(hold_home, pg::Params()
                                .text(store::settings.start_held ? "tasker.start_held is on" : "the server was recovered to a point in time")
-                               .timestamp(store::shared->server_start));
+                               .timestamp(PgStartTime));
+  pg::execute(remember_host, pg::Params().text(this_host()));
+  if (store::settings.host_guard) pg::execute(hold_for_host, pg::Params().text(this_host()));
   home_ = store::load_home();
   slot_.held = home_.held;
   if (home_.held)
@@ -185,8 +204,8 @@ void Dispatcher::enqueue(const Hint &hint) {
       if (timers_.size() < kMaxTimers) {
         timers_.push({hint});
       } else {
+        timer_mark_ = {};  // read again, earliest first, when half of them have fired
         more_timers_ = true;
-        dropped_ = true;
       }
       return;
     case HintKind::kStep:
@@ -233,7 +252,8 @@ void Dispatcher::work_on_tables() {
     page_ = {};
     sweeping_ = true;
   }
-  if (look_.empty() && !(sweeping_ && room) && settle_.empty() && !more_timers_) return;
+  const bool timers_wanted = more_timers_ && timers_.size() < kMaxTimers / 2;
+  if (look_.empty() && !(sweeping_ && room) && settle_.empty() && !timers_wanted) return;
   pg::Transaction transaction;
   {
     pg::OwnerScope as_owner(store::cached_extension_owner(), 100);
@@ -246,24 +266,24 @@ void Dispatcher::work_on_tables() {
       for (const Hint &hint : store::ready_steps(part, home_.nonce)) enqueue(hint);
     }
     look_.clear();
-    if (sweeping_ && room) read_pages();
+    if (timers_wanted) {
+      const std::vector<Hint> page = store::timer_page(timer_mark_, kPageSize);
+      more_timers_ = static_cast<int>(page.size()) == kPageSize;
+      for (const Hint &hint : page) enqueue(hint);
+    }
+    if (sweeping_ && room) read_page();
   }
   transaction.commit();
   settle_watched();
 }
 
-void Dispatcher::read_pages() {
-  if (more_timers_ && timers_.size() < kMaxTimers / 2) {
-    const std::vector<Hint> page = store::timer_page(timer_mark_, kPageSize);
-    for (const Hint &hint : page) enqueue(hint);
-    more_timers_ = static_cast<int>(page.size()) == kPageSize;
-  }
+void Dispatcher::read_page() {
   const std::vector<std::int64_t> page = store::runnable_page(home_.nonce, page_, kPageSize);
   std::vector<std::int64_t> ours;
   for (std::int64_t id : page)
     if (id != 0) ours.push_back(id);
   for (const Hint &hint : store::ready_steps(ours, home_.nonce)) enqueue(hint);
-  if (static_cast<int>(page.size()) < kPageSize) sweeping_ = more_timers_;
+  if (static_cast<int>(page.size()) < kPageSize) sweeping_ = false;
 }
 
 // Each in a transaction of its own, so that one locked task delays no other; a locked one comes back in a second.
@@ -299,11 +319,13 @@ bool Dispatcher::nothing_to_do() const {
 long Dispatcher::sleep_ms(TimestampTz now) const {
   if (!look_.empty() || !settle_.empty()) return 0;
   const bool room = queued_.size() < static_cast<std::size_t>(store::settings.ready_buffer) / 2;
-  if (!home_.held && sweeping_ && room) return 0;
+  if (!home_.held && ((sweeping_ && room) || (more_timers_ && timers_.size() < kMaxTimers / 2))) return 0;
   TimestampTz until = next_sweep_ != 0 ? next_sweep_ : now + 3600 * USECS_PER_SEC;
   if (!timers_.empty()) until = std::min(until, timers_.top().hint.due);
   // While something runs or waits for an executor its limits are watched; an idle dispatcher sleeps.
-  if (!in_flight_.empty() || !queued_.empty()) until = std::min(until, now + 100 * 1000);
+  if (!in_flight_.empty()) until = std::min(until, now + 100 * 1000);
+  for (const auto &[_, queue] : owners_)
+    if (!queue.steps.empty() && !home_.held) until = std::min(until, std::max(queue.blocked_until, now + 100 * 1000));
   if (empty_since_ != 0) until = std::min(until, empty_since_ + kIdleBeforeLeaving + USECS_PER_SEC);
   return std::max<long>(1, static_cast<long>((until - now) / 1000) + 1);
 }

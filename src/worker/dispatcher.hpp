@@ -63,7 +63,7 @@ class Dispatcher {
   void enqueue(const store::Hint &hint);
   void fire_timers(TimestampTz now);
   void work_on_tables();
-  void read_pages();
+  void read_page();
   void settle_watched();
   void count_crashes();
   void refresh_home();
@@ -76,7 +76,7 @@ class Dispatcher {
   bool assign_to(Oid owner, OwnerQueue &queue);
   int pick_executor(Oid owner, bool fast, int *room) const;
   bool start_executor(Oid owner, OwnerQueue &queue);
-  bool make_room(Oid owner);
+  bool make_room(Oid owner, bool first);
   void interrupt_runs();
   void watch_runs(TimestampTz now);
   long sleep_ms(TimestampTz now) const;

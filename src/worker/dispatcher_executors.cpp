@@ -70,7 +70,9 @@ void Dispatcher::collect() {
       in_flight_.erase(done[n]);
       if (again_.erase(done[n]) > 0) look_.push_back(done[n].task_id);
     }
-    const bool never_came = slot.state == ExecutorState::kStarting && view.handle != nullptr && worker_stopped(view.handle);
+    // An adopted one has no handle; half a minute is far beyond any start.
+    const bool overdue = view.handle == nullptr ? GetCurrentTimestamp() - view.started_at > kOwnerRetry : worker_stopped(view.handle);
+    const bool never_came = slot.state == ExecutorState::kStarting && overdue;
     if (never_came) {
       OwnerQueue &queue = owners_[slot.owner];
       queue.blocked_until = GetCurrentTimestamp() + kOwnerRetry;
@@ -203,7 +205,7 @@ bool Dispatcher::start_executor(Oid owner, OwnerQueue &queue) {
   int mine = 0, all = 0, starting = 0;
   for (int i = 0; i < store::shared->executor_count; i++) {
     const ExecutorSlot &slot = store::executor_slot(i);
-    if (slot.state == ExecutorState::kFree) continue;
+    if (slot.state == ExecutorState::kFree || slot.state == ExecutorState::kExited) continue;
     all++;
     if (slot.database != MyDatabaseId || slot.owner != owner) continue;
     mine++;
@@ -211,7 +213,7 @@ bool Dispatcher::start_executor(Oid owner, OwnerQueue &queue) {
   }
   // One at a time: by the time it is up, the ones there are may have caught up.
   if (starting > 0) return true;
-  if (all >= store::settings.max_executors) return mine == 0 && make_room(owner);
+  if (all >= store::settings.max_executors) return make_room(owner, mine == 0);
   {
     pg::Transaction transaction;
     const std::string problem = engine::connect_problem(owner);
@@ -253,24 +255,26 @@ bool Dispatcher::start_executor(Oid owner, OwnerQueue &queue) {
   if (view.handle != nullptr) return true;
   store::executor_slot(index).state = ExecutorState::kFree;
   queue.blocked_until = GetCurrentTimestamp() + USECS_PER_SEC;  // a full worker table: start_worker has said so
-  if (mine == 0) make_room(owner);
+  if (mine == 0) make_room(owner, true);
   return false;
 }
 
-// Asks an executor of somebody else to leave: an idle one at once, a busy one after 250 ms of waiting.
-bool Dispatcher::make_room(Oid owner) {
+// Asks an executor of somebody else to leave: for an owner's first one an idle one at once, a busy one after 250 ms of
+// waiting; for another one only what has been idle that long.
+bool Dispatcher::make_room(Oid owner, bool first) {
   const TimestampTz now = GetCurrentTimestamp();
   const auto waiting = owners_.find(owner);
-  const bool evict_busy = waiting != owners_.end() && waiting->second.waiting_since != 0 && now - waiting->second.waiting_since > kEvictBusyAfter;
+  const bool evict_busy = first && waiting != owners_.end() && waiting->second.waiting_since != 0 && now - waiting->second.waiting_since > kEvictBusyAfter;
   int victim = -1;
   TimestampTz oldest = 0;
   for (int i = 0; i < store::shared->executor_count; i++) {
     ExecutorSlot &slot = store::executor_slot(i);
     const store::SpinGuard guard(slot);
+    if (slot.state == ExecutorState::kFree) continue;
     if (slot.stop) return true;  // one is on its way out already
     if (slot.state != ExecutorState::kRunning || (slot.database == MyDatabaseId && slot.owner == owner)) continue;
     const bool idle = slot.assigned == slot.done;
-    if (!idle && !evict_busy) continue;
+    if (idle ? !first && now - slot.last_active < kEvictBusyAfter : !evict_busy) continue;
     if (victim < 0 || slot.last_active < oldest) {
       victim = i;
       oldest = slot.last_active;

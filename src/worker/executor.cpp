@@ -63,13 +63,16 @@ int dispatcher_proc() {
 }
 
 extern "C" void executor_exit(int, Datum) {
+  const int dispatcher = dispatcher_proc();
   {
     store::SpinGuard guard(*slot);
-    slot->state = store::ExecutorState::kExited;
+    // With a dispatcher it is the one to free the slot, after it has taken the entries out of its own books.
+    const bool accounted = dispatcher < 0 && slot->assigned == slot->done && slot->run_number == 0;
+    slot->state = accounted ? store::ExecutorState::kFree : store::ExecutorState::kExited;
     slot->proc = -1;
   }
   clear_note();
-  store::wake(dispatcher_proc());
+  store::wake(dispatcher);
 }
 
 class Observer final : public engine::RunObserver {

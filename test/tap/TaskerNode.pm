@@ -8,6 +8,7 @@ use strict;
 use warnings;
 
 use Exporter 'import';
+use IPC::Run;
 use PostgreSQL::Test::Cluster;
 use PostgreSQL::Test::Utils;
 use Test::More;
@@ -104,15 +105,24 @@ sub install {
 
 sub sql { my ($self, $query, $db) = @_; return $self->node->safe_psql($db // $self->{db}, $query) }
 sub alice { my ($self, $query, $db) = @_; return $self->node->safe_psql($db // $self->{db}, $query, extra_params => [ '-U', 'alice' ]) }
-# Whatever happens: (exit code, stdout, stderr).
-sub try_sql { my ($self, $query, %o) = @_; return $self->node->psql($o{db} // $self->{db}, $query, extra_params => [ '-U', $o{user} // 'postgres' ], on_error_stop => $o{stop} // 1) }
+# Whatever happens: (exit code, stdout, stderr). One statement, or several in an array, each in its own transaction.
+# Not through standard input, which a psql that cannot connect leaves unread.
+sub try_sql {
+  my ($self, $query, %o) = @_;
+  my ($out, $err) = ('', '');
+  my @statements = map { ('-c', $_) } ref $query ? @$query : $query;
+  IPC::Run::run([ 'psql', '-XAtq', '-d', $self->node->connstr($o{db} // $self->{db}), '-U', $o{user} // 'postgres', @statements ], '<', '/dev/null', '>', \$out, '2>', \$err);
+  my $rc = $? >> 8;
+  chomp($out, $err);
+  return ($rc, $out, $err);
+}
 
 # Seconds until the query says t (errors, as of a server that restarts, count as no); undef at the bound.
 sub wait_for {
   my ($self, $query, $seconds, $db) = @_;
   my $begun = time;
   while (1) {
-    my ($rc, $out) = $self->node->psql($db // $self->{db}, $query);
+    my ($rc, $out) = $self->try_sql($query, db => $db);
     return time - $begun if $rc == 0 && defined $out && $out eq 't';
     return undef if time - $begun > $seconds;
     usleep(20_000);
@@ -130,14 +140,14 @@ sub all_done { my ($self, $what, $seconds, $db) = @_; return $self->wait_ok('SEL
 
 sub show_live {
   my ($self, $db) = @_;
-  my ($rc, $out) = $self->node->psql($db // $self->{db}, <<'SQL');
+  my (undef, $out) = $self->try_sql([ split /;\n/, <<'SQL' ], db => $db);
 SELECT t.task_id, t.state, t.live, t.runnable, t.paused, t.failing, t.sinks_left, d.name, s.state, s.attempts, s.moves, s.crashes, s.waiting_on, s.next_attempt_at, s.error ->> 'message'
 FROM tasker.tasks t JOIN tasker.workflow_steps s USING (task_id) JOIN tasker.named_steps d ON d.named_task_id = t.named_task_id AND d.step_no = s.step_no
 WHERE t.live ORDER BY 1, s.step_no LIMIT 20;
 SELECT pid, backend_type, datname, usename, state, wait_event, query FROM pg_stat_activity WHERE backend_type LIKE 'tasker%';
 SELECT * FROM tasker.home;
 SQL
-  diag($out // 'no connection');
+  diag($out || 'no connection');
 }
 
 sub ledger_exact {
@@ -164,11 +174,18 @@ sub first_step_after { my ($self, $epoch, $db) = @_; return $self->sql("SELECT r
 # Kills the postmaster and starts it again as soon as the orphans have let go of the shared memory.
 sub kill_postmaster {
   my ($self) = @_;
-  $self->node->kill9;
+  my $node = $self->node;
+  my $pid = $node->{_pid};
+  $node->kill9;
   my $until = time + 60;
-  until ($self->node->start(fail_ok => 1)) {
+  while (1) {
+    # Gone, not a zombie that its parent has not looked after yet: the lock file knows no difference.
+    if (!kill 0, $pid) {
+      $node->{_pid} = undef;
+      return if $node->start(fail_ok => 1);
+    }
     die 'the server does not start' if time > $until;
-    usleep(100_000);
+    usleep(50_000);
   }
 }
 
