@@ -8,6 +8,14 @@ CREATE FUNCTION tasker.sees_all()
   RETURNS boolean LANGUAGE c STABLE PARALLEL RESTRICTED AS 'MODULE_PATHNAME', 'tasker_sees_all';
 COMMENT ON FUNCTION tasker.sees_all() IS 'Whether current_user sees the rows of everybody''s tasks: superuser, extension owner, monitor, operator or admin';
 
+CREATE FUNCTION tasker.sees_row(owner oid, created_by oid)
+  RETURNS boolean LANGUAGE c STABLE PARALLEL RESTRICTED AS 'MODULE_PATHNAME', 'tasker_sees_row';
+COMMENT ON FUNCTION tasker.sees_row(oid, oid) IS 'Whether current_user sees tasks with this owner and creator: his own, or all as sees_all() says';
+
+CREATE FUNCTION tasker.sees_task(task_id bigint)
+  RETURNS boolean LANGUAGE c STABLE PARALLEL RESTRICTED AS 'MODULE_PATHNAME', 'tasker_sees_task';
+COMMENT ON FUNCTION tasker.sees_task(bigint) IS 'The same for one task, by its row; false when there is none';
+
 CREATE FUNCTION tasker.sees_payload(owner oid, created_by oid)
   RETURNS boolean LANGUAGE c STABLE PARALLEL RESTRICTED AS 'MODULE_PATHNAME', 'tasker_sees_payload';
 COMMENT ON FUNCTION tasker.sees_payload(oid, oid) IS 'Whether current_user sees contexts and results of tasks with this owner and creator: his own, or all as operator or admin';

@@ -29,7 +29,13 @@ TASKER_SQL_FUNCTION(tasker_define_task) {
 TASKER_SQL_FUNCTION(tasker_validate_task_definition) {
   return pg::entry([&]() -> Datum {
     const pg::Args args(fcinfo);
-    const auto checked = engine::check_with_catalog(core::parse_json(args.json_text(0, "definition")));
+    core::CheckedDefinition checked;
+    const std::string json_text = args.json_text(0, "definition");
+    try {
+      checked = engine::check_with_catalog(core::parse_json(json_text));
+    } catch (const tasker::Error &error) {  // nested too deeply, or a number out of range
+      checked.faults.push_back({"", error.message(), {}, false});
+    }
     pg::RowSet rows(fcinfo);
     for (const core::Fault &fault : checked.faults)
       rows.text(fault.pointer).text(fault.problem).text_or_null(fault.hint.empty() ? std::nullopt : std::optional<std::string>(fault.hint)).end_row();
@@ -41,8 +47,9 @@ TASKER_SQL_FUNCTION(tasker_task_definition) {
   return pg::entry([&]() -> Datum {
     const pg::Args args(fcinfo);
     const std::string ns = args.text(0, "namespace"), name = args.text(1, "name");
-    const auto document = engine::find_document(ns, name, args.text_or_null(2));
-    if (!document) throw tasker::Error(sqlstate::kNoData, "definition " + ns + "." + name + " does not exist");
+    const auto version = args.text_or_null(2);
+    const auto document = engine::find_document(ns, name, version);
+    if (!document) throw tasker::Error(sqlstate::kNoData, "definition " + ns + "." + name + (version ? " version " + *version : "") + " does not exist");
     return *document;
   });
 }

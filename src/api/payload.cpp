@@ -13,6 +13,7 @@ extern "C" {
 using namespace tasker;
 using api::FoundRow;
 using api::RowKey;
+using api::Sight;
 
 namespace {
 
@@ -30,50 +31,6 @@ constinit pg::Query build_result{
     1, {INT8OID}};
 constinit pg::Query select_annotation{
     "SELECT a.annotation FROM tasker.task_annotations a WHERE a.task_id = $1 AND a.task_annotation_id = $2", 2, {INT8OID, INT8OID}};
-
-enum class Sight : std::uint8_t { kNothing, kRow, kPayload };
-
-// What the caller sees of one task. Kept from row to row of a query: a step's task is mostly the previous step's.
-struct Memo {
-  api::Viewer viewer;
-  api::SnapshotKey snapshot;
-  std::int64_t task_id = 0;
-  Sight sight = Sight::kNothing;
-};
-
-Memo &memo_of(FunctionCallInfo fcinfo) {
-  const Oid role = GetUserId();
-  auto *memo = static_cast<Memo *>(fcinfo->flinfo->fn_extra);
-  if (memo == nullptr) {
-    FmgrInfo *function = fcinfo->flinfo;
-    memo = pg::call([=] { return static_cast<Memo *>(MemoryContextAlloc(function->fn_mcxt, sizeof(Memo))); });
-    *memo = Memo();
-    function->fn_extra = memo;
-  }
-  const api::SnapshotKey snapshot = api::current_snapshot();
-  if (memo->viewer.role() != role || !(memo->snapshot == snapshot)) {
-    *memo = Memo();
-    memo->viewer = api::Viewer(role);
-    memo->snapshot = snapshot;
-  }
-  return *memo;
-}
-
-Sight judge(Memo &memo, const FoundRow &task, int owner, int created_by) {
-  if (!task.found) return Sight::kNothing;
-  const Oid of = DatumGetObjectId(task.value[owner]), by = DatumGetObjectId(task.value[created_by]);
-  if (memo.viewer.sees_payload(of, by)) return Sight::kPayload;
-  return memo.viewer.sees(of, by) ? Sight::kRow : Sight::kNothing;
-}
-
-Sight sight_of(FunctionCallInfo fcinfo, std::int64_t task_id) {
-  Memo &memo = memo_of(fcinfo);
-  if (memo.task_id != task_id) {
-    memo.sight = judge(memo, api::read_row(api::kTasks, {.count = 1, .first = task_id}, {"owner", "created_by"}), 0, 1);
-    memo.task_id = task_id;
-  }
-  return memo.sight;
-}
 
 Datum nothing(FunctionCallInfo fcinfo) {
   fcinfo->isnull = true;
@@ -129,9 +86,9 @@ std::int64_t size_limit() { return static_cast<std::int64_t>(store::settings.max
 TASKER_SQL_FUNCTION(tasker_task_context) {
   return pg::entry([&]() -> Datum {
     const pg::Args args(fcinfo);
-    Memo &memo = memo_of(fcinfo);
     const FoundRow row = api::read_row(api::kTasks, {.count = 1, .first = args.int8(0, "task_id")}, {"context", "owner", "created_by"});
-    return judge(memo, row, 1, 2) == Sight::kPayload ? value_or_null(fcinfo, row) : nothing(fcinfo);
+    if (!row.found || api::memo_of(fcinfo).sight(DatumGetObjectId(row.value[1]), DatumGetObjectId(row.value[2])) != Sight::kPayload) return nothing(fcinfo);
+    return value_or_null(fcinfo, row);
   });
 }
 
@@ -139,7 +96,7 @@ TASKER_SQL_FUNCTION(tasker_task_result) {
   return pg::entry([&]() -> Datum {
     const pg::Args args(fcinfo);
     const std::int64_t task_id = args.int8(0, "task_id");
-    if (sight_of(fcinfo, task_id) != Sight::kPayload) return nothing(fcinfo);
+    if (api::memo_of(fcinfo).sight_of(task_id) != Sight::kPayload) return nothing(fcinfo);
     MemoryContext caller = CurrentMemoryContext;
     pg::Spi spi;
     pg::OwnerScope as_owner(store::cached_extension_owner());
@@ -153,7 +110,7 @@ TASKER_SQL_FUNCTION(tasker_task_result_problem) {
   return pg::entry([&]() -> Datum {
     const pg::Args args(fcinfo);
     const std::int64_t task_id = args.int8(0, "task_id");
-    if (sight_of(fcinfo, task_id) != Sight::kPayload) return nothing(fcinfo);
+    if (api::memo_of(fcinfo).sight_of(task_id) != Sight::kPayload) return nothing(fcinfo);
     std::int64_t size = 0;
     {
       pg::Spi spi;
@@ -168,7 +125,7 @@ TASKER_SQL_FUNCTION(tasker_task_result_problem) {
 TASKER_SQL_FUNCTION(tasker_step_result) {
   return pg::entry([&]() -> Datum {
     const RowKey key = step_key(pg::Args(fcinfo));
-    if (sight_of(fcinfo, key.first) != Sight::kPayload) return nothing(fcinfo);
+    if (api::memo_of(fcinfo).sight_of(key.first) != Sight::kPayload) return nothing(fcinfo);
     return value_or_null(fcinfo, api::read_row(api::kSteps, key, {"result"}));
   });
 }
@@ -176,7 +133,7 @@ TASKER_SQL_FUNCTION(tasker_step_result) {
 TASKER_SQL_FUNCTION(tasker_step_error) {
   return pg::entry([&]() -> Datum {
     const RowKey key = step_key(pg::Args(fcinfo));
-    const Sight sight = sight_of(fcinfo, key.first);
+    const Sight sight = api::memo_of(fcinfo).sight_of(key.first);
     if (sight == Sight::kNothing) return nothing(fcinfo);
     const FoundRow row = api::read_row(api::kSteps, key, {"error"});
     if (!row.found || row.null[0]) return nothing(fcinfo);
@@ -188,7 +145,7 @@ TASKER_SQL_FUNCTION(tasker_transition_metadata) {
   return pg::entry([&]() -> Datum {
     const pg::Args args(fcinfo);
     const std::int64_t task_id = args.int8(0, "task_id");
-    const Sight sight = sight_of(fcinfo, task_id);
+    const Sight sight = api::memo_of(fcinfo).sight_of(task_id);
     if (sight == Sight::kNothing) return nothing(fcinfo);
     const int step_no = args.int4(1, "step_no"), sort_key = args.int4(3, "sort_key");
     const FoundRow row = step_no == 0
@@ -203,7 +160,7 @@ TASKER_SQL_FUNCTION(tasker_task_annotation) {
   return pg::entry([&]() -> Datum {
     const pg::Args args(fcinfo);
     const std::int64_t task_id = args.int8(0, "task_id"), annotation_id = args.int8(1, "task_annotation_id");
-    if (sight_of(fcinfo, task_id) != Sight::kPayload) return nothing(fcinfo);
+    if (api::memo_of(fcinfo).sight_of(task_id) != Sight::kPayload) return nothing(fcinfo);
     MemoryContext caller = CurrentMemoryContext;
     pg::Spi spi;
     pg::OwnerScope as_owner(store::cached_extension_owner());

@@ -94,6 +94,42 @@ SnapshotKey current_snapshot() {
   return {snapshot->xmin, snapshot->xmax, snapshot->xcnt + static_cast<std::uint32_t>(snapshot->subxcnt), snapshot->curcid};
 }
 
+Sight Memo::sight(Oid owner, Oid created_by) {
+  if (owner != owner_ || created_by != created_by_ || owner == InvalidOid) {
+    of_owners_ = viewer_.sees_payload(owner, created_by) ? Sight::kPayload : viewer_.sees(owner, created_by) ? Sight::kRow : Sight::kNothing;
+    owner_ = owner;
+    created_by_ = created_by;
+  }
+  return of_owners_;
+}
+
+Sight Memo::sight_of(std::int64_t task_id) {
+  if (task_id != task_id_ || task_id == 0) {
+    const FoundRow task = read_row(kTasks, {.count = 1, .first = task_id}, {"owner", "created_by"});
+    of_task_ = task.found ? sight(DatumGetObjectId(task.value[0]), DatumGetObjectId(task.value[1])) : Sight::kNothing;
+    task_id_ = task_id;
+  }
+  return of_task_;
+}
+
+Memo &memo_of(FunctionCallInfo fcinfo) {
+  const Oid role = GetUserId();
+  FmgrInfo *function = fcinfo->flinfo;
+  auto *memo = static_cast<Memo *>(function->fn_extra);
+  if (memo == nullptr) {
+    memo = pg::call([=] { return static_cast<Memo *>(MemoryContextAlloc(function->fn_mcxt, sizeof(Memo))); });
+    *memo = Memo();
+    function->fn_extra = memo;
+  }
+  const SnapshotKey snapshot = current_snapshot();
+  if (memo->viewer_.role() != role || !(memo->snapshot_ == snapshot)) {
+    *memo = Memo();
+    memo->viewer_ = Viewer(role);
+    memo->snapshot_ = snapshot;
+  }
+  return *memo;
+}
+
 FoundRow read_row(const TableShape &shape, const RowKey &key, std::initializer_list<const char *> columns) {
   const TableShape *s = &shape;
   const RowKey *k = &key;
@@ -139,6 +175,20 @@ TASKER_SQL_FUNCTION(tasker_sees_all) {
   return pg::entry([&]() -> Datum {
     (void)fcinfo;
     return BoolGetDatum(api::Viewer(GetUserId()).sees_all());
+  });
+}
+
+TASKER_SQL_FUNCTION(tasker_sees_row) {
+  return pg::entry([&]() -> Datum {
+    const pg::Args args(fcinfo);
+    const auto role = [&](int n, const char *name) { return DatumGetObjectId(args.datum(n, name)); };
+    return BoolGetDatum(api::memo_of(fcinfo).sight(role(0, "owner"), role(1, "created_by")) != api::Sight::kNothing);
+  });
+}
+
+TASKER_SQL_FUNCTION(tasker_sees_task) {
+  return pg::entry([&]() -> Datum {
+    return BoolGetDatum(api::memo_of(fcinfo).sight_of(pg::Args(fcinfo).int8(0, "task_id")) != api::Sight::kNothing);
   });
 }
 

@@ -35,6 +35,26 @@ struct SnapshotKey {
 };
 SnapshotKey current_snapshot();
 
+enum class Sight : std::uint8_t { kNothing, kRow, kPayload };
+
+// What the caller sees, remembered from row to row of a query: the next row is mostly of the same task, or at least
+// of the same owner.
+class Memo {
+ public:
+  Sight sight(Oid owner, Oid created_by);
+  Sight sight_of(std::int64_t task_id);  // kNothing when there is no such task
+
+ private:
+  friend Memo &memo_of(FunctionCallInfo fcinfo);
+  Viewer viewer_;
+  SnapshotKey snapshot_;
+  Oid owner_ = InvalidOid, created_by_ = InvalidOid;
+  std::int64_t task_id_ = 0;
+  Sight of_owners_ = Sight::kNothing, of_task_ = Sight::kNothing;
+};
+// That of this call's place in the query; empty again when the role or what it sees has changed.
+Memo &memo_of(FunctionCallInfo fcinfo);
+
 // One row of one of tasker's tables by its primary key, as the running statement's snapshot shows it: what a view
 // that calls us for a column shows beside it. Read below SQL, which is ten times cheaper than a prepared
 // statement and needs no other identity: no code but btree's own comparison of integers runs.

@@ -67,9 +67,10 @@ bool schema_qualified(std::string_view text) {
   return take_identifier(text) && text.empty();
 }
 
-void check_routine(const Object &handler, std::string_view key, const std::string &routine) {
+void check_routine(const Object &handler, std::string_view key, std::string &routine) {
   if (routine.empty() || schema_qualified(routine)) return;
   handler.fault(key, "must be a schema-qualified name, not " + in_quotes(routine), "write schema.name, without arguments");
+  routine.clear();  // nobody need look for it
 }
 
 void check_sql_handler(const Object &handler, StepDefinition &step, Findings &findings) {

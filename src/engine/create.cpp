@@ -288,7 +288,7 @@ std::vector<std::int64_t> create_tasks(const NewTasks &request) {
       throw tasker::Error(sqlstate::kNoData, "definition " + request.ns + "." + request.name + (request.version ? " version " + *request.version : "") + " does not exist", {},
                           "Define it with tasker.define_task; tasker.named_task_list shows those there are.");
     if (found->retired)
-      throw tasker::Error(sqlstate::kDefinitionInUse, "definition " + request.ns + "." + request.name + " is retired", {}, "Define a new version.");
+      throw tasker::Error(sqlstate::kDefinitionInUse, "definition " + request.ns + "." + request.name + (request.version ? " version " + *request.version : "") + " is retired", {}, "Define a new version.");
     lock_definition(found->named_task_id);
     definition = store::definition(found->named_task_id);
   }

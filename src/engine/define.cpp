@@ -21,7 +21,8 @@ constinit pg::Query add_namespace{"INSERT INTO tasker.task_namespaces (name) VAL
 constinit pg::Query find_namespace{"SELECT task_namespace_id FROM tasker.task_namespaces WHERE name = $1", 1, {TEXTOID}};
 constinit pg::Query add_system{"INSERT INTO tasker.dependent_systems (name) VALUES ($1) ON CONFLICT DO NOTHING", 1, {TEXTOID}};
 constinit pg::Query find_same{
-    "SELECT named_task_id, definition = $4, author::oid FROM tasker.named_tasks WHERE task_namespace_id = $1 AND name = $2 AND version = $3", 4,
+    "SELECT named_task_id, definition = $4, author::oid FROM tasker.named_tasks WHERE task_namespace_id = $1 AND name = $2"
+    " AND version_order = string_to_array($3, '.')::integer[]", 4,
     {INT4OID, TEXTOID, TEXTOID, JSONBOID}};
 constinit pg::Query in_use{"SELECT 1 FROM tasker.tasks t WHERE t.named_task_id = $1 LIMIT 1", 1, {INT4OID}};
 constinit pg::Query drop_definition{"DELETE FROM tasker.named_tasks WHERE named_task_id = $1", 1, {INT4OID}};
@@ -65,7 +66,7 @@ std::string query_problem(const std::string &query) {
 
 void check_handler(const core::StepDefinition &step, std::size_t index, std::vector<core::Fault> &faults) {
   const std::string base = "/steps/" + std::to_string(index) + "/handler";
-  if (step.handler_type != "sql") return;
+  if (step.handler_type != "sql" || (step.query.empty() && step.function.empty() && step.procedure.empty())) return;
   if (!step.query.empty()) {
     const std::string problem = query_problem(step.query);
     if (!problem.empty()) faults.push_back({base + "/query", problem, "One SQL statement; $1 is the context, $2 the results, $3 the config.", false});

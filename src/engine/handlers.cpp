@@ -45,10 +45,12 @@ List *qualified_name(const std::string &name) {
   return pg::call([=] { return textToQualifiedNameList(DatumGetTextPP(value)); });
 }
 
+// Not LookupFuncName: that passes over procedures.
 Candidate look_up(List *names, int nargs, const Oid *types) {
   return pg::call([=] {
     Candidate found{InvalidOid, InvalidOid, false, 0};
-    found.oid = LookupFuncName(names, nargs, types, true);
+    for (FuncCandidateList c = FuncnameGetCandidates(names, nargs, NIL, false, false, false, true); c != nullptr; c = c->next)
+      if (memcmp(c->args, types, sizeof(Oid) * static_cast<std::size_t>(nargs)) == 0) found.oid = c->oid;
     if (!OidIsValid(found.oid)) return found;
     HeapTuple tuple = SearchSysCache1(PROCOID, ObjectIdGetDatum(found.oid));
     if (HeapTupleIsValid(tuple)) {
@@ -240,6 +242,7 @@ void call_procedure(const HandlerCall &call) {
 void clean_session() {
   pg::call([] {
     DropAllPreparedStatements();
+    if (MyBackendType == B_BG_WORKER) PortalHashTableDeleteAll();  // run_task leaves the cursors of its session alone
     ResetSequenceCaches();
     LockReleaseSession(USER_LOCKMETHOD);
   });

@@ -53,6 +53,7 @@ extern "C" void dispatcher_exit(int, Datum) {
   store::DatabaseSlot &slot = store::database_slot(my_index);
   slot.dispatcher_proc = -1;
   slot.dispatcher_pid = 0;
+  store::wake_launcher();
 }
 
 class SimpleObserver final : public engine::RunObserver {

@@ -159,8 +159,6 @@ class Executor {
       pending_.push_back(slot->mailbox[slot->taken % store::kMailboxSize].key);
       slot->taken++;
     }
-    slot->batch_started = GetCurrentTimestamp();
-    slot->batch_finished = 0;
   }
 
   // Everything taken has been dealt with: the entries leave the in-flight table.
@@ -236,6 +234,12 @@ class Executor {
     const std::vector<StepKey> keys = without_locked(wanted);
     if (keys.empty()) return;
     memory_.reset();
+    {
+      // Every batch, a solo one too: what an earlier one finished is committed and no reason to preempt this one.
+      store::SpinGuard guard(*slot);
+      slot->batch_started = GetCurrentTimestamp();
+      slot->batch_finished = 0;
+    }
     engine::Batch batch(options(solo), observer_, memory_.get());
     enum { kLoading, kRunning, kRecording, kCommitting } stage = kLoading;
     try {

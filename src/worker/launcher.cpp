@@ -90,7 +90,10 @@ class Launcher {
       DatabaseSlot &slot = store::database_slot(i);
       auto *&handle = handles_[static_cast<std::size_t>(i)];
       if (slot.state == DatabaseState::kStarting || slot.state == DatabaseState::kRunning) {
-        if (handle != nullptr && worker_stopped(handle)) {
+        // A dispatcher that an earlier launcher started has no handle here: known by its pid, or by not coming in time.
+        const bool lost = slot.state == DatabaseState::kRunning ? slot.dispatcher_pid == 0 : slot.retry_at <= now;
+        const bool gone = handle != nullptr ? worker_stopped(handle) : lost;
+        if (gone) {
           slot.dispatcher_proc = -1;
           slot.dispatcher_pid = 0;
           slot.retry_at = now + backoff_ms(slot.failures++) * 1000;
@@ -98,6 +101,7 @@ class Launcher {
           handle = nullptr;
         } else {
           starting = starting || slot.state == DatabaseState::kStarting;
+          if (handle == nullptr && slot.state == DatabaseState::kStarting) not_before(slot.retry_at);
         }
       }
       if (slot.state == DatabaseState::kStopping && slot.stopping_until <= now) {
@@ -127,6 +131,7 @@ class Launcher {
     DatabaseSlot &slot = store::database_slot(index);
     slot.state = DatabaseState::kStarting;
     slot.wanted = false;
+    slot.retry_at = now + 30 * USECS_PER_SEC;
     BackgroundWorkerHandle *handle = start_worker("tasker_dispatcher_main", "tasker dispatcher", index, 0);
     if (handle == nullptr) {
       slot.state = DatabaseState::kUnknown;

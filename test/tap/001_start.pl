@@ -4,9 +4,11 @@ use warnings;
 
 use TaskerNode;
 use Test::More;
+use Time::HiRes qw(time);
 
 my $t = TaskerNode->start('start', bare => 1, conf => "tasker.executor_idle_timeout = 2s\n");
 my @databases = qw(one two three);
+my @again;
 
 $t->sql("CREATE DATABASE $_") for @databases, 'plain';
 for my $db (@databases) {
@@ -44,6 +46,18 @@ for my $mode ('fast', 'immediate') {
   }
   is($t->sql('SELECT max(attempts) FROM tasker.workflow_steps', 'one'), '1', "$mode: no attempt is charged for a restart");
 }
+
+# Whoever terminates them, and however often: they come back, soon, and the last time as soon as the first.
+for my $kinds ((['dispatcher']) x 8, ['launcher'], ['dispatcher'], [ 'launcher', 'dispatcher' ], ['dispatcher'], [ 'executor', 'dispatcher' ]) {
+  my $list = join ', ', map { "'tasker $_'" } @$kinds;
+  $t->sql("SELECT pg_terminate_backend(pid, 10000) FROM pg_stat_activity WHERE backend_type IN ($list) AND coalesce(datname, 'one') = 'one'");
+  my $begun = time;
+  my $id = $t->alice(q{SELECT tasker.create_task('t', 'chain')}, 'one');
+  is($t->alice("SELECT tasker.wait_for_task($id, '15 s')", 'one'), 'complete', "terminated: @$kinds, a task runs all the same");
+  push @again, time - $begun;
+}
+note('seconds to a complete task after a termination: ' . join ' ', map { sprintf '%.2f', $_ } @again);
+cmp_ok($again[7], '<', 5, 'the eighth time as soon as the first');
 
 # Executors leave when idle; what stays asleep holds nothing.
 $t->wait_ok(q{SELECT NOT EXISTS (SELECT FROM pg_stat_activity WHERE backend_type = 'tasker executor')}, 'idle executors leave', 20);
