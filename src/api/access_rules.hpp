@@ -74,6 +74,8 @@ constexpr Rule kRules[] = {
     // What policies and views call
     {Kind::kRoutine, "visible_owners", kReaders},
     {Kind::kRoutine, "sees_all", kReaders},
+    {Kind::kRoutine, "sees_row", kReaders},
+    {Kind::kRoutine, "sees_task", kReaders},
     {Kind::kRoutine, "sees_payload", kReaders},
     {Kind::kRoutine, "task_context", kReaders},
     {Kind::kRoutine, "task_result", kReaders},
@@ -115,7 +117,6 @@ constexpr Rule kRules[] = {
     {Kind::kRoutine, "reset_step", kControllers},
     {Kind::kRoutine, "skip_step", kControllers},
     {Kind::kRoutine, "resolve_step_manually", kControllers},
-    {Kind::kRoutine, "rerun_task_from", kControllers},
     {Kind::kRoutine, "annotate_task", kControllers},
     // In handlers
     {Kind::kRoutine, "raise_retryable", kHandlers},

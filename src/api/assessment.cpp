@@ -15,9 +15,10 @@ namespace {
 using core::Blocking;
 
 constinit pg::Query select_tasks{
-    "SELECT t.task_id, t.home, t.named_task_id, t.owner::oid, t.created_by::oid, t.state::text, t.paused, t.run_at"
+    "SELECT t.task_id, t.home, t.named_task_id, t.owner::oid, t.created_by::oid, t.state::text, t.paused, t.run_at,"
+    " h.nonce, h.held_reason, h.database_oid"
     " FROM unnest($1) AS u(task_id) JOIN tasker.tasks t ON t.task_id = u.task_id JOIN tasker.named_tasks n ON n.named_task_id = t.named_task_id"
-    " ORDER BY t.task_id",
+    " LEFT JOIN tasker.home h ON true ORDER BY t.task_id",
     1, {INT8ARRAYOID}};
 constinit pg::Query select_steps{
     "SELECT s.task_id, s.step_no, s.state::text, s.moves, s.attempts, s.max_attempts, s.permanent, s.started_at, s.next_attempt_at,"
@@ -26,7 +27,6 @@ constinit pg::Query select_steps{
     " CASE WHEN s.state = 'error' AND jsonb_typeof(s.error #> '{retry,requested_seconds}') = 'number' THEN s.error #>> '{retry,requested_seconds}' END"
     " FROM unnest($1) AS u(task_id) JOIN tasker.workflow_steps s ON s.task_id = u.task_id WHERE s.element = -1 ORDER BY s.task_id, s.step_no",
     1, {INT8ARRAYOID}};
-constinit pg::Query select_home{"SELECT h.nonce, h.held_reason, h.database_oid FROM tasker.home h", 0, {}};
 
 Datum id_array(const std::vector<std::int64_t> &ids) {
   pg::ArrayBuilder array(INT8OID);
@@ -34,41 +34,28 @@ Datum id_array(const std::vector<std::int64_t> &ids) {
   return array.datum();
 }
 
-// What may hold every task, or one: store::load_home's question, but asked of these tasks alone, as that one looks
-// at all live tasks. A hold that other tasks cause is known from the dispatcher.
-class Holds {
- public:
-  Holds() {
-    const pg::Result home = pg::execute(select_home, {}, pg::Access::kRead);
-    if (home.rows.empty()) {
-      reason_ = "the home row is missing: this database was copied without it";
-      return;
-    }
-    nonce_ = home.rows.int8(0, 1);
-    if (!home.rows.is_null(0, 2)) reason_ = home.rows.text(0, 2);
-    else if (home.rows.oid(0, 3) != MyDatabaseId) reason_ = "this database is a copy of another one";
-    else if (dispatcher_holds()) reason_ = "the dispatcher holds this database: see tasker.health_ready()";
-  }
-  std::string reason(const store::TaskRow &task) const {
-    if (reason_.empty() && task.home != nonce_) return "the task was created in another database";
-    return reason_;
-  }
+bool dispatcher_holds() {
+  if (store::shared == nullptr) return false;
+  const store::LockGuard guard(store::shared->registry, LW_SHARED);
+  const int index = store::find_database(MyDatabaseId, false);
+  return index >= 0 && store::database_slot(index).held;
+}
 
- private:
-  static bool dispatcher_holds() {
-    if (store::shared == nullptr) return false;
-    const store::LockGuard guard(store::shared->registry, LW_SHARED);
-    const int index = store::find_database(MyDatabaseId, false);
-    return index >= 0 && store::database_slot(index).held;
-  }
-  std::int64_t nonce_ = 0;
-  std::string reason_;
-};
+// Why a task may not run in this database; "" when it may. store::load_home's question, asked of one task: that one
+// looks at all live tasks. A hold that other tasks cause is known from the dispatcher.
+std::string hold_reason(const pg::Rows &r, std::uint64_t i, std::int64_t home_of_task, bool held_by_dispatcher) {
+  if (r.is_null(i, 9)) return "the home row is missing: this database was copied without it";
+  if (!r.is_null(i, 10)) return r.text(i, 10);
+  if (r.oid(i, 11) != MyDatabaseId) return "this database is a copy of another one";
+  if (r.int8(i, 9) != home_of_task) return "the task was created in another database";
+  return held_by_dispatcher ? "the dispatcher holds this database: see tasker.health_ready()" : "";
+}
 
 std::vector<AssessedTask> load_tasks(Viewer &viewer, Datum ids) {
   std::vector<AssessedTask> tasks;
   const pg::Result found = pg::execute(select_tasks, pg::Params().datum(ids), pg::Access::kRead);
   const pg::Rows &r = found.rows;
+  const bool held_by_dispatcher = dispatcher_holds();
   for (std::uint64_t i = 0; i < r.size(); i++) {
     store::TaskRow row;
     row.owner = r.oid(i, 4);
@@ -82,6 +69,7 @@ std::vector<AssessedTask> load_tasks(Viewer &viewer, Datum ids) {
     row.run_at = r.timestamp(i, 8);
     AssessedTask &task = tasks.emplace_back();
     task.row = row;
+    task.held = hold_reason(r, i, row.home, held_by_dispatcher);
   }
   return tasks;
 }
@@ -128,16 +116,15 @@ bool runs_now(const std::vector<RunningStep> &running, const store::StepRow &row
   return std::any_of(running.begin(), running.end(), [&](const RunningStep &r) { return r.key == row.key && r.moves == row.moves; });
 }
 
-void assess(AssessedTask &task, const Holds &holds, const std::string &connect_problem, const std::vector<RunningStep> &running) {
+void assess(AssessedTask &task, const std::string &connect_problem, const std::vector<RunningStep> &running) {
   task.now = GetCurrentTimestamp();
   core::TaskFacts facts;
   facts.state = task.row.state;
   facts.paused = task.row.paused;
   facts.run_at = task.row.run_at;
-  const std::string held = holds.reason(task.row);
-  facts.held = !held.empty();
+  facts.held = !task.held.empty();
   facts.owner_can_connect = connect_problem.empty();
-  task.waits_for = facts.held ? held : connect_problem;
+  task.connect_problem = connect_problem;
 
   std::vector<core::StepFacts> steps;
   for (AssessedStep &step : task.steps) {
@@ -188,8 +175,8 @@ std::string AssessedTask::blocking_reason(const AssessedStep &step) const {
     case Blocking::kDependencies: return name + ": " + missing_parents(*this, step);
     case Blocking::kRunAt:
     case Blocking::kBackoff: return name + ": until " + utc(readiness.ready_at.value());
-    case Blocking::kHeld:
-    case Blocking::kOwnerCannotConnect: return name + ": " + waits_for;
+    case Blocking::kHeld: return name + ": " + held;
+    case Blocking::kOwnerCannotConnect: return name + ": " + connect_problem;
     default: return name;
   }
 }
@@ -200,12 +187,11 @@ std::vector<AssessedTask> assess_tasks(Viewer &viewer, const std::vector<std::in
   if (tasks.empty()) return tasks;
   load_steps(tasks);
   const std::vector<RunningStep> running = running_steps();
-  const Holds holds;
   std::unordered_map<Oid, std::string> problems;
   for (AssessedTask &task : tasks) {
     const auto [problem, fresh] = problems.try_emplace(task.row.owner);
     if (fresh) problem->second = engine::connect_problem(task.row.owner);
-    assess(task, holds, problem->second, running);
+    assess(task, problem->second, running);
   }
   return tasks;
 }

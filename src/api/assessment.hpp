@@ -22,7 +22,7 @@ struct AssessedStep {
 struct AssessedTask {
   store::TaskRow row;
   store::DefinitionPtr definition;
-  std::string waits_for;  // the object of the reasons held and owner_cannot_connect
+  std::string held, connect_problem;  // why it may not run here, why its owner cannot log in; "" when all is well
   TimestampTz now = 0;
   std::vector<AssessedStep> steps;  // steps[step_no - 1]
 

@@ -21,13 +21,8 @@ constexpr api::TableShape kTaskTransitions{"task_transitions", "task_transitions
 constexpr api::TableShape kStepTransitions{"workflow_step_transitions", "workflow_step_transitions_pkey", {"task_id", "step_no", "element", "sort_key"}};
 
 constinit pg::Query select_leaf_results{
-    "SELECT s.result, d.name FROM tasker.tasks t JOIN tasker.named_steps d ON d.named_task_id = t.named_task_id AND d.children = '{}'"
+    "SELECT s.result, d.name::text FROM tasker.tasks t JOIN tasker.named_steps d ON d.named_task_id = t.named_task_id AND d.children = '{}'"
     " JOIN tasker.workflow_steps s ON s.task_id = t.task_id AND s.step_no = d.step_no AND s.element = -1 WHERE t.task_id = $1 AND NOT t.live",
-    1, {INT8OID}};
-constinit pg::Query build_result{
-    "SELECT pg_catalog.jsonb_object_agg(d.name, s.result) FROM tasker.tasks t"
-    " JOIN tasker.named_steps d ON d.named_task_id = t.named_task_id AND d.children = '{}'"
-    " JOIN tasker.workflow_steps s ON s.task_id = t.task_id AND s.step_no = d.step_no AND s.element = -1 WHERE t.task_id = $1",
     1, {INT8OID}};
 constinit pg::Query select_annotation{
     "SELECT a.annotation FROM tasker.task_annotations a WHERE a.task_id = $1 AND a.task_annotation_id = $2", 2, {INT8OID, INT8OID}};
@@ -79,6 +74,38 @@ std::int64_t total_size(const pg::Rows &rows) {
   return size;
 }
 
+// {name: result, …}; a leaf without a result gives null.
+Datum leaf_object(const pg::Rows &rows, MemoryContext context) {
+  struct Leaf {
+    Datum name, result;
+    bool null;
+  };
+  std::vector<Leaf> leaves;
+  for (std::uint64_t i = 0; i < rows.size(); i++) leaves.push_back({rows.datum(i, 2), rows.datum(i, 1), rows.is_null(i, 1)});
+  const Leaf *first = leaves.data();
+  const std::size_t count = leaves.size();
+  return pg::call([=] {
+    JsonbParseState *state = nullptr;
+    pushJsonbValue(&state, WJB_BEGIN_OBJECT, nullptr);
+    for (std::size_t i = 0; i < count; i++) {
+      text *name = DatumGetTextPP(first[i].name);
+      JsonbValue key, value;
+      key.type = jbvString;
+      key.val.string.val = VARDATA_ANY(name);
+      key.val.string.len = static_cast<int>(VARSIZE_ANY_EXHDR(name));
+      pushJsonbValue(&state, WJB_KEY, &key);
+      value.type = jbvNull;
+      if (!first[i].null) JsonbToJsonbValue(DatumGetJsonbP(first[i].result), &value);
+      pushJsonbValue(&state, WJB_VALUE, &value);
+    }
+    JsonbValue *object = pushJsonbValue(&state, WJB_END_OBJECT, nullptr);
+    MemoryContext old = MemoryContextSwitchTo(context);
+    const Datum result = JsonbPGetDatum(JsonbValueToJsonb(object));
+    MemoryContextSwitchTo(old);
+    return result;
+  });
+}
+
 std::int64_t size_limit() { return static_cast<std::int64_t>(store::settings.max_result_size_kb) * 1024; }
 
 }  // namespace
@@ -102,7 +129,7 @@ TASKER_SQL_FUNCTION(tasker_task_result) {
     pg::OwnerScope as_owner(store::cached_extension_owner());
     const pg::Result leaves = pg::execute(select_leaf_results, pg::Params().int8(task_id), pg::Access::kRead);
     if (leaves.rows.empty() || total_size(leaves.rows) > size_limit()) return nothing(fcinfo);
-    return copy_to(caller, pg::execute(build_result, pg::Params().int8(task_id), pg::Access::kRead).rows.datum(0, 1));
+    return leaf_object(leaves.rows, caller);
   });
 }
 

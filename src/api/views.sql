@@ -11,7 +11,8 @@ SELECT t.task_id, ns.name AS namespace, n.name, n.version,
   t.paused, t.owner, t.created_by, t.priority,
   tasker.task_context(t.task_id) AS context,
   CASE WHEN NOT t.live THEN tasker.task_result(t.task_id) END AS result,
-  CASE WHEN t.live OR t.error IS NOT NULL THEN t.error ELSE tasker.task_result_problem(t.task_id) END AS error,
+  -- One leaf's result is within the limit, or it would not have been stored.
+  CASE WHEN t.live OR t.error IS NOT NULL OR n.sink_count = 1 THEN t.error ELSE tasker.task_result_problem(t.task_id) END AS error,
   c.total_steps, c.completed_steps, c.failed_steps,
   round(100.0 * c.completed_steps / nullif(c.total_steps, 0), 2) AS completion_percentage,
   c.attempts, t.created_at, t.started_at, t.finished_at, t.run_at, t.deadline_at, t.correlation_id, t.idempotency_key, t.tags

@@ -1,4 +1,4 @@
-// visible_owners, sees_all, sees_payload: what the row-level security policies ask, once per statement.
+// Who sees what: the functions behind the row-level security policies, and what the payload functions ask.
 #include "api/visibility.hpp"
 
 #include <algorithm>

@@ -6,6 +6,7 @@
 #include <signal.h>
 #include <unistd.h>
 
+#include <cstdio>
 #include <cstdlib>
 #include <cstring>
 #include <string>
@@ -47,7 +48,7 @@ void hit_fault(const char *name) {
   const std::size_t length = std::strlen(name);
   if (std::strncmp(fault_setting, name, length) != 0 || fault_setting[length] != ':') return;
   if (std::strncmp(counted_for, fault_setting, sizeof counted_for) != 0) {
-    strlcpy(counted_for, fault_setting, sizeof counted_for);
+    std::snprintf(counted_for, sizeof counted_for, "%s", fault_setting);
     hits = 0;
   }
   const std::string action(fault_setting + length + 1);

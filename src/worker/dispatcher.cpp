@@ -174,7 +174,7 @@ void Dispatcher::take_hints() {
     const int count = store::take_hints(index_, hints, 256, &sweep);
     if (sweep) {
       page_ = {};
-      sweeping_ = true;
+      sweeping_ = recheck_runs_ = true;
       if (home_.held) {
         pg::Transaction transaction;
         refresh_home();
@@ -254,7 +254,7 @@ void Dispatcher::work_on_tables() {
     sweeping_ = true;
   }
   const bool timers_wanted = more_timers_ && timers_.size() < kMaxTimers / 2;
-  if (look_.empty() && !(sweeping_ && room) && settle_.empty() && !timers_wanted) return;
+  if (look_.empty() && !(sweeping_ && room) && settle_.empty() && !timers_wanted && !recheck_runs_) return;
   pg::Transaction transaction;
   {
     pg::OwnerScope as_owner(store::cached_extension_owner(), 100);
@@ -273,6 +273,7 @@ void Dispatcher::work_on_tables() {
       for (const Hint &hint : page) enqueue(hint);
     }
     if (sweeping_ && room) read_page();
+    if (recheck_runs_) recheck_runs();
   }
   transaction.commit();
   settle_watched();

@@ -77,6 +77,7 @@ class Dispatcher {
   int pick_executor(Oid owner, bool fast, int *room) const;
   bool start_executor(Oid owner, OwnerQueue &queue);
   bool make_room(Oid owner, bool first);
+  void recheck_runs();
   void interrupt_runs();
   void watch_runs(TimestampTz now);
   long sleep_ms(TimestampTz now) const;
@@ -103,6 +104,7 @@ class Dispatcher {
   bool more_timers_ = true;
   store::PagePosition page_;
   bool sweeping_ = true;                         // pages left to read
+  bool recheck_runs_ = true;                     // cancels may have been lost: compare what runs with its rows
   bool dropped_ = false;                         // the buffer was full: sweep again when there is room
   TimestampTz next_sweep_ = 0, empty_since_ = 0;
   std::vector<ExecutorView> views_;

@@ -149,12 +149,13 @@ void Dispatcher::assign() {
 int Dispatcher::pick_executor(Oid owner, bool fast, int *room) const {
   int best = -1;
   std::uint64_t best_load = fast ? kFastBacklog : 1;
+  const TimestampTz now = GetCurrentTimestamp();
   for (int i = 0; i < store::shared->executor_count; i++) {
     ExecutorSlot &slot = store::executor_slot(i);
     const store::SpinGuard guard(slot);
     if (slot.state != ExecutorState::kRunning || slot.database != MyDatabaseId || slot.owner != owner || slot.stop) continue;
     const std::uint64_t load = slot.assigned - slot.done;
-    const bool busy_with_slow = slot.run_number != 0 && GetCurrentTimestamp() - slot.current_started > kTakeBackAfter;
+    const bool busy_with_slow = slot.run_number != 0 && now - slot.current_started > kTakeBackAfter;
     if (load >= best_load || busy_with_slow) continue;
     best = i;
     best_load = load;
@@ -175,6 +176,7 @@ bool Dispatcher::assign_to(Oid owner, OwnerQueue &queue) {
   }
   queue.waiting_since = 0;
   std::vector<store::MailboxEntry> entries;
+  entries.reserve(static_cast<std::size_t>(room));
   while (!queue.steps.empty() && static_cast<int>(entries.size()) < room) {
     const QueuedStep &next = queue.steps.top();
     const bool next_fast = store::is_batchable(next.named_task_id, next.key.step_no, store::settings.max_batch_duration_ms);
@@ -227,6 +229,7 @@ bool Dispatcher::start_executor(Oid owner, OwnerQueue &queue) {
     }
   }
   int index = -1;
+  const TimestampTz now = GetCurrentTimestamp();
   {
     const store::LockGuard guard(store::shared->registry, LW_EXCLUSIVE);
     for (int i = 0; i < store::shared->executor_count && index < 0; i++) {
@@ -242,7 +245,7 @@ bool Dispatcher::start_executor(Oid owner, OwnerQueue &queue) {
       slot.stop = slot.clean_exit = slot.terminated = false;
       slot.assigned = slot.taken = slot.done = 0;
       slot.run_number = slot.last_run = slot.cancel_run = slot.preempt_run = 0;
-      slot.last_active = GetCurrentTimestamp();
+      slot.last_active = now;
       index = i;
     }
   }
@@ -250,7 +253,7 @@ bool Dispatcher::start_executor(Oid owner, OwnerQueue &queue) {
   ExecutorView &view = views_[static_cast<std::size_t>(index)];
   view = {};
   view.generation = store::executor_slot(index).generation;
-  view.started_at = GetCurrentTimestamp();
+  view.started_at = now;
   view.handle = start_worker("tasker_executor_main", "tasker executor", index, 0);
   if (view.handle != nullptr) return true;
   store::executor_slot(index).state = ExecutorState::kFree;
@@ -290,6 +293,21 @@ bool Dispatcher::make_room(Oid owner, bool first) {
   }
   store::wake(proc);
   return true;
+}
+
+// A step whose row has moved since it was read was cancelled, resolved or run elsewhere: it is interrupted.
+void Dispatcher::recheck_runs() {
+  recheck_runs_ = false;
+  std::vector<std::pair<StepKey, int>> runs;
+  runs.reserve(static_cast<std::size_t>(store::shared->executor_count));  // nothing is allocated under a spinlock
+  for (int i = 0; i < store::shared->executor_count; i++) {
+    ExecutorSlot &slot = store::executor_slot(i);
+    const store::SpinGuard guard(slot);
+    if (slot.state == ExecutorState::kRunning && slot.database == MyDatabaseId && slot.run_number != 0) runs.emplace_back(slot.current, slot.current_moves);
+  }
+  for (const auto &[key, moves] : runs)
+    for (const store::LoadedStep &loaded : store::load_steps({key}, pass_memory_.get()))
+      if (loaded.step.moves != moves || !loaded.task.live) cancels_.push_back({key, 0, 0, 0, InvalidOid, HintKind::kCancel});
 }
 
 // Cancels that arrived as hints: names the run, then signals; the executor compares.
