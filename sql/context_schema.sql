@@ -102,7 +102,7 @@ SELECT context_schema.refused($$SELECT context_schema.define('bad', '{"type": "o
 SELECT s.n, v.json_pointer, v.problem FROM unnest(ARRAY['{"properties": []}', '{"required": ["a", "a"]}', '{"items": 3}', '{"type": []}', '{"enum": 1}', '{"maxLength": -1}', '{"multipleOf": 0}',
     '{"format": "shoe-size"}', '{"$ref": "#/$defs/x"}', '{"$ref": "http://example.org/schema"}', '{"$defs": {"a": {"$ref": "#/$defs/b"}, "b": {"$ref": "#/$defs/a"}}}',
     '{"allOf": []}', '{"patternProperties": {"[": true, "a{1,2": true, "ok": 1}}', '{"$schema": "http://json-schema.org/draft-07/schema#"}', '{"properties": {"a": {"$id": "x"}}}',
-    '{"dependencies": {}}', '{"additionalItems": false}', '{"$dynamicRef": "#a"}', '{"definitions": {}}', '{"pattern": "[[:nosuch:]]"}', '{"$anchor": "1a"}', '{"contentSchema": 1}']) WITH ORDINALITY AS s (schema, n)
+    '{"dependencies": {}}', '{"additionalItems": false}', '{"$dynamicRef": "#a"}', '{"pattern": "[[:nosuch:]]"}', '{"$anchor": "1a"}', '{"contentSchema": 1}']) WITH ORDINALITY AS s (schema, n)
   CROSS JOIN LATERAL tasker.validate_task_definition(jsonb_build_object('name', 'x', 'context_schema', s.schema::jsonb, 'steps', '[{"name": "a", "handler": {"type": "noop"}}]'::jsonb))
     WITH ORDINALITY AS v (json_pointer, problem, hint, m) ORDER BY s.n, v.m;
 

@@ -34,6 +34,7 @@ SELECT tasker.define_task('{"namespace": "tasks", "name": "optional", "steps": [
 
 -- Every argument, by position and by name
 SELECT tasker.create_task('tasks', 'plain', '{"order": 1}', '1.0.0', 7, '2999-01-01 00:00:00+00', 'all arguments', 'alice', 'shop', 'because', '{red,green,red}', '{b,b}', 'corr-1', 3600) AS id \gset
+\set first :id
 SELECT version, state, paused, owner, created_by, priority, context, total_steps, completed_steps, attempts, run_at = '2999-01-01 00:00:00+00' AS run_at, started_at, finished_at,
   deadline_at - run_at AS deadline, correlation_id, idempotency_key, tags FROM tasker.task_status WHERE task_id = :id;
 SELECT initiator, source_system, reason, bypass_steps FROM tasker.tasks WHERE task_id = :id;
@@ -57,14 +58,14 @@ SELECT count(*) FROM tasker.task_status WHERE task_id = :id;
 SELECT tasker.create_task('tasks', 'plain', idempotency_key => 'rolled back', run_at => '2999-01-01') > :id AS another;
 BEGIN READ ONLY;
 SELECT left(tasks.refused($$SELECT tasker.create_task('tasks', 'plain')$$), 5), left(tasks.refused($$SELECT * FROM tasker.create_tasks('tasks', 'plain', '{"{}"}')$$), 5),
-  left(tasks.refused(format('SELECT tasker.annotate_task(%s, %L, %L)', :id, 'x', '{}')), 5);
+  left(tasks.refused(format('SELECT tasker.annotate_task(%s, %L, %L)', :first, 'x', '{}')), 5);
 ROLLBACK;
 
 -- Many at once, in the order of their contexts
-SELECT c.n, c.id > lag(c.id) OVER (ORDER BY c.n) AS ascending, t.context, t.idempotency_key, t.priority, t.tags, t.correlation_id
-FROM tasker.create_tasks('tasks', 'plain', ARRAY['{"n": 3}', '{"n": 1}', '{"n": 2}']::jsonb[], priority => 2, run_at => '2999-01-01', idempotency_keys => '{k3,NULL,k2}', tags => '{bulk}',
-  correlation_id => 'corr-2') WITH ORDINALITY AS c (id, n) LEFT JOIN tasker.task_status AS t ON t.task_id = c.id ORDER BY c.n;
-SELECT t.context, t.idempotency_key, t.tags FROM tasker.task_status AS t WHERE t.correlation_id = 'corr-2' ORDER BY t.task_id;
+SELECT array_agg(id ORDER BY n) AS ids FROM tasker.create_tasks('tasks', 'plain', ARRAY['{"n": 3}', '{"n": 1}', '{"n": 2}']::jsonb[], priority => 2, run_at => '2999-01-01',
+  idempotency_keys => '{k3,NULL,k2}', tags => '{bulk}', correlation_id => 'corr-2') WITH ORDINALITY AS c (id, n) \gset
+SELECT u.n, u.id > lag(u.id) OVER (ORDER BY u.n) AS ascending, t.context, t.idempotency_key, t.priority, t.tags, t.correlation_id, t.version
+FROM unnest(:'ids'::bigint[]) WITH ORDINALITY AS u (id, n) JOIN tasker.task_status AS t ON t.task_id = u.id ORDER BY u.n;
 SELECT count(*) FROM tasker.create_tasks('tasks', 'plain', '{}');
 
 -- Keys: one task per owner, namespace, name and key, whatever the version and the context
@@ -102,7 +103,7 @@ SELECT tasks.refused($$SELECT tasker.create_task('tasks', 'plain', $$ || a || ')
   '''[]''', 'NULL', 'priority => NULL', 'priority => 1000001', 'run_at => NULL', 'run_at => ''infinity''', 'run_at => ''-infinity''', 'version => ''9.9.9''', 'version => ''latest''',
   'initiator => repeat(''x'', 129)', 'source_system => repeat(''x'', 129)', 'reason => repeat(''x'', 1025)', 'correlation_id => repeat(''x'', 129)', 'idempotency_key => repeat(''x'', 513)',
   'tags => ARRAY[repeat(''x'', 129)]', 'tags => ARRAY[''a'', NULL]', 'tags => array_fill(''t''::text, ARRAY[65])', 'bypass_steps => ''{b,z}''', 'bypass_steps => ''{a}''', 'bypass_steps => ''{NULL}''',
-  'deadline_seconds => 0', 'deadline_seconds => -1.5', 'deadline_seconds => ''NaN''', 'deadline_seconds => ''infinity''', 'deadline_seconds => 1e12']) AS a;
+  'deadline_seconds => 0', 'deadline_seconds => -1.5', 'deadline_seconds => ''NaN''', 'deadline_seconds => ''infinity''', 'deadline_seconds => 315360001']) AS a;
 SELECT tasks.refused('SELECT tasker.create_task(' || a || ')') FROM unnest(ARRAY['NULL, ''plain''', '''tasks'', NULL', '''tasks'', ''no_such''', '''no_such'', ''plain''']) AS a;
 SELECT tasks.refused($$SELECT tasker.create_tasks('tasks', 'plain', $$ || a || ')') FROM unnest(ARRAY['''{NULL}''', '''{"{}","{}"}'', idempotency_keys => ''{a}''', '''{"{}","[]"}''']) AS a;
 

@@ -117,6 +117,7 @@ constexpr Rule kRules[] = {
     {Kind::kRoutine, "reset_step", kControllers},
     {Kind::kRoutine, "skip_step", kControllers},
     {Kind::kRoutine, "resolve_step_manually", kControllers},
+    {Kind::kRoutine, "rerun_task_from", kControllers},
     {Kind::kRoutine, "annotate_task", kControllers},
     // In handlers
     {Kind::kRoutine, "raise_retryable", kHandlers},

@@ -12,7 +12,7 @@ namespace {
 
 constinit pg::Query restamp_home{
     "UPDATE tasker.home SET database_oid = (SELECT d.oid FROM pg_catalog.pg_database d WHERE d.datname = pg_catalog.current_database()),"
-    " held_reason = NULL, held_at = NULL",
+    " held_reason = NULL, held_at = NULL, host = NULL, accepted_up_to = coalesce((SELECT max(t.task_id) FROM tasker.tasks t), 0)",
     0, {}};
 constinit pg::Query restamp_tasks{"UPDATE tasker.tasks t SET home = $1 WHERE t.live AND t.home <> $1", 1, {INT8OID}};
 

@@ -336,7 +336,7 @@ bool Batch::fail_lost_run(const store::StepKey &key, int moves, const pg::Caught
     pg::OwnerScope as_owner(store::cached_extension_owner());
     pg::Spi spi;
     for (store::LoadedStep &loaded : store::load_steps({key}, memory_)) {
-      if (loaded.step.moves != moves || !loaded.task.live || loaded.task.home != options_.nonce) return false;
+      if ((loaded.step.moves != moves && moves != kAnyMoves) || !loaded.task.live || loaded.task.home != options_.nonce) return false;
       if (loaded.step.state != core::StepState::kPending && loaded.step.state != core::StepState::kError) return false;
       Outcome outcome;
       outcome.definition = store::definition(loaded.task.named_task_id);

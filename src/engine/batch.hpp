@@ -19,6 +19,8 @@
 
 namespace tasker::engine {
 
+inline constexpr int kAnyMoves = -1;  // fail_lost_run: however often the step has moved
+
 // Message of the 40001 that record() raises when a row moved since it was read.
 inline constexpr const char *kLostRace = "a step was moved by somebody else while it ran";
 

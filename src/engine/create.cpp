@@ -72,7 +72,8 @@ void check_request(const NewTasks &request) {
   for (const auto &key : request.idempotency_keys) check_text("idempotency_key", key, 512);
   for (const auto &tag : request.tags) check_text("a tag", tag, 128);
   if (request.tags.size() > 64) throw tasker::Error(sqlstate::kInvalidParameter, "a task has at most 64 tags");
-  if (request.deadline_seconds && *request.deadline_seconds <= 0) throw tasker::Error(sqlstate::kInvalidParameter, "deadline_seconds must be positive");
+  if (request.deadline_seconds && !(*request.deadline_seconds >= core::kMinDuration && *request.deadline_seconds <= core::kMaxDeadline))  // NaN too
+    throw tasker::Error(sqlstate::kInvalidParameter, "deadline_seconds must be from 0.001 to 315360000");
   if (request.priority < -1000000 || request.priority > 1000000)
     throw tasker::Error(sqlstate::kInvalidParameter, "priority must be between -1000000 and 1000000");
   if (!request.idempotency_keys.empty() && request.idempotency_keys.size() != request.contexts.size())
@@ -262,6 +263,10 @@ std::string connect_problem(Oid role) {
   if (!pg::call([=] { return pg::database_allows_connect(MyDatabaseId, role); }))
     return "role \"" + pg::role_name(role) + "\" has no CONNECT privilege on this database";
   return {};
+}
+
+bool role_is_gone(Oid role) {
+  return pg::call([=] { return !SearchSysCacheExists1(AUTHOID, ObjectIdGetDatum(role)); });
 }
 
 void lock_definition(int named_task_id) {

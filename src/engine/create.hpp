@@ -30,6 +30,8 @@ std::vector<std::int64_t> create_tasks(const NewTasks &request);
 // Whether executors can log in as this role here: "" or why not.
 std::string connect_problem(Oid role);
 
+bool role_is_gone(Oid role);
+
 // Holds definitions against replacement until the end of the transaction (share), or asks whether nobody does (exclusive, no wait).
 void lock_definition(int named_task_id);
 bool lock_definition_exclusively(int named_task_id);

@@ -20,8 +20,10 @@ constinit pg::Query select_steps_locked{
 
 constinit pg::Query select_home{
     "SELECT h.nonce, h.held_reason, h.database_oid = (SELECT d.oid FROM pg_catalog.pg_database d WHERE d.datname = pg_catalog.current_database())"
-    " FROM tasker.home h",
+    ", h.accepted_up_to FROM tasker.home h",
     0, {}};
+// The first task after those a release_hold accepted: in a restored copy it carries the nonce of the original.
+constinit pg::Query first_task{"SELECT t.home FROM tasker.tasks t WHERE t.task_id > $1 ORDER BY t.task_id LIMIT 1", 1, {INT8OID}};
 constinit pg::Query foreign_task{"SELECT 1 FROM tasker.tasks t WHERE t.live AND t.home <> $1 LIMIT 1", 1, {INT8OID}};
 
 // A step with one parent is ready when that parent is done; with more, when its counter is zero.
@@ -151,6 +153,9 @@ Home load_home() {
   } else if (!row.rows.boolean(0, 3)) {
     home.held = true;
     home.reason = "this database is a copy of another one";
+  } else if (const pg::Result first = pg::execute(first_task, pg::Params().int8(row.rows.int8(0, 4))); !first.rows.empty() && first.rows.int8(0, 1) != home.nonce) {
+    home.held = true;
+    home.reason = "its tasks were created in another database";
   } else if (!pg::execute(foreign_task, pg::Params().int8(home.nonce)).rows.empty()) {
     home.held = true;
     home.reason = "live tasks were created in another database";

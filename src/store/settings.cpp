@@ -32,7 +32,6 @@ void define_settings(bool preloading) {
   if (preloading) integer("tasker.max_databases", "Most databases of this server that use tasker.", &s.max_databases, 1, 1024, PGC_POSTMASTER);
   integer("tasker.max_executors", "Most executors of the whole server.", &s.max_executors, 1, 1024, PGC_SIGHUP);
   integer("tasker.max_result_size", "Largest result of a step.", &s.max_result_size_kb, 1, 1 << 20, PGC_SUSET, GUC_UNIT_KB);
-  integer("tasker.min_concurrent_steps", "Fewest steps that may run at once in a database.", &s.min_concurrent_steps, 1, 1024, PGC_SIGHUP);
   integer("tasker.ready_buffer", "Most ready steps a dispatcher keeps in memory.", &s.ready_buffer, 100, 10000000, PGC_SIGHUP);
   integer("tasker.reserved_worker_slots", "Worker slots of max_worker_processes that tasker leaves to others.", &s.reserved_worker_slots, 0, 1024, PGC_SIGHUP);
   boolean("tasker.start_held", "Starts with every database held until release_hold.", &s.start_held, PGC_SIGHUP);

@@ -17,7 +17,6 @@ struct Settings {
   int max_batch_duration_ms = 10;
   int sweep_interval_s = 300;
   int crash_limit = 3;
-  int min_concurrent_steps = 3;
   int max_concurrent_steps = 12;
   bool start_held = false;
   bool host_guard = false;

@@ -53,6 +53,7 @@ struct DatabaseSlot {
   bool stop;               // the dispatcher and executors must leave
   bool held;
   bool sweep;              // hints were lost: look at everything
+  bool starting;           // a dispatcher is registered and has not come or gone yet
   bool forgotten;          // being dropped for good
   int dispatcher_pid;
   int dispatcher_proc;     // see pg::proc_latch; -1 when none
@@ -118,6 +119,7 @@ struct SharedState {
   LWLock *registry;
   LWLock *stats_lock;
   int launcher_pid, launcher_proc;
+  TimestampTz room_wanted_until;  // an owner without any executor waits for the next that leaves
   bool recovered_to_point_in_time;  // the server was started with recovery.signal
   ConditionVariable finished[kWaitBuckets];
   SessionRun sessions[kSessionRuns];  // under registry

@@ -16,7 +16,8 @@ CREATE TABLE tasker.home (
   held_reason text,
   held_at timestamptz,
   checked_start timestamptz,
-  host text
+  host text,
+  accepted_up_to bigint NOT NULL DEFAULT 0
 );
 COMMENT ON TABLE tasker.home IS 'One row, never dumped: which database these tasks belong to. A task runs only under the nonce it was created with; a restored copy comes up held';
 

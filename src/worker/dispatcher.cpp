@@ -51,8 +51,11 @@ std::string this_host() {
 
 extern "C" void dispatcher_exit(int, Datum) {
   store::DatabaseSlot &slot = store::database_slot(my_index);
-  slot.dispatcher_proc = -1;
-  slot.dispatcher_pid = 0;
+  if (slot.dispatcher_pid == MyProcPid || slot.starting) {
+    slot.dispatcher_proc = -1;
+    slot.dispatcher_pid = 0;
+    slot.starting = false;
+  }
   store::wake_launcher();
 }
 
@@ -356,7 +359,9 @@ void dispatcher_main(int index) {
     return;
   }
   // Attached to the ring before the first snapshot: what commits in between is found by one of the two.
+  if (slot.stop || slot.dispatcher_pid != 0) return;  // the database is being dropped, or another one was faster
   slot.dispatcher_pid = MyProcPid;
+  slot.starting = false;
   slot.dispatcher_proc = pg::my_proc_number();
   if (slot.state == store::DatabaseState::kStarting) slot.state = store::DatabaseState::kRunning;
   store::wake_launcher();

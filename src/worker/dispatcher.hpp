@@ -77,6 +77,7 @@ class Dispatcher {
   int pick_executor(Oid owner, bool fast, int *room) const;
   bool start_executor(Oid owner, OwnerQueue &queue);
   bool make_room(Oid owner, bool first);
+  void fail_orphans(OwnerQueue &queue);
   void recheck_runs();
   void interrupt_runs();
   void watch_runs(TimestampTz now);

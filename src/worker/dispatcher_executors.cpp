@@ -31,6 +31,16 @@ inline constexpr TimestampTz kTakeBackAfter = 20 * 1000;
 inline constexpr TimestampTz kOwnerRetry = 30 * USECS_PER_SEC;
 inline constexpr TimestampTz kEvictBusyAfter = 250 * 1000;
 
+// Slots of max_worker_processes that tasker may still take; others' workers beyond the reserve are found out by trying.
+int worker_slots_left(int executors) {
+  int dispatchers = 0;
+  for (int i = 0; i < store::shared->database_count; i++) {
+    const store::DatabaseState state = store::database_slot(i).state;
+    if (state == store::DatabaseState::kRunning || state == store::DatabaseState::kStarting) dispatchers++;
+  }
+  return max_worker_processes - store::settings.reserved_worker_slots - 1 - dispatchers - executors;
+}
+
 class LostRunObserver final : public engine::RunObserver {
  public:
   void begin(const store::LoadedStep &, int) override {}
@@ -204,23 +214,33 @@ bool Dispatcher::assign_to(Oid owner, OwnerQueue &queue) {
 }
 
 bool Dispatcher::start_executor(Oid owner, OwnerQueue &queue) {
-  int mine = 0, all = 0, starting = 0;
+  int mine = 0, all = 0, here = 0, starting = 0;
   for (int i = 0; i < store::shared->executor_count; i++) {
     const ExecutorSlot &slot = store::executor_slot(i);
     if (slot.state == ExecutorState::kFree || slot.state == ExecutorState::kExited) continue;
     all++;
-    if (slot.database != MyDatabaseId || slot.owner != owner) continue;
+    if (slot.database != MyDatabaseId) continue;
+    here++;
+    if (slot.owner != owner) continue;
     mine++;
     if (slot.state == ExecutorState::kStarting) starting++;
   }
   // One at a time: by the time it is up, the ones there are may have caught up.
   if (starting > 0) return true;
-  if (all >= store::settings.max_executors) return make_room(owner, mine == 0);
+  const bool full = all >= store::settings.max_executors || here >= store::settings.max_concurrent_steps || (all > 0 && worker_slots_left(all) <= 0);
+  // Renewed with each try while it lasts; whoever has an executor leaves the room to those without.
+  if (full && mine == 0) store::shared->room_wanted_until = GetCurrentTimestamp() + kEvictBusyAfter;
+  if (full) return make_room(owner, mine == 0);
+  if (mine > 0 && store::shared->room_wanted_until > GetCurrentTimestamp()) return false;
   {
     pg::Transaction transaction;
     const std::string problem = engine::connect_problem(owner);
     const bool barred = problem.empty() && pg::is_superuser(owner) && !store::settings.allow_superuser_tasks;
     transaction.commit();
+    if (engine::role_is_gone(owner)) {
+      fail_orphans(queue);
+      return false;
+    }
     if (!problem.empty() || barred) {
       queue.blocked_until = GetCurrentTimestamp() + kOwnerRetry;
       if (!queue.told) pg::report(pg::Level::kLog, "tasker: steps wait: " + (barred ? std::string("superusers may not own tasks") : problem));
@@ -260,6 +280,23 @@ bool Dispatcher::start_executor(Oid owner, OwnerQueue &queue) {
   queue.blocked_until = GetCurrentTimestamp() + USECS_PER_SEC;  // a full worker table: start_worker has said so
   if (mine == 0) make_room(owner, true);
   return false;
+}
+
+// Steps of an owner that was dropped: nobody can run them any more.
+void Dispatcher::fail_orphans(OwnerQueue &queue) {
+  const pg::Caught error{"28000", "the owner of the task does not exist any more", {}, "reassign the task's work: create it again as another role.", {}};
+  while (!queue.steps.empty()) {
+    const StepKey key = queue.steps.top().key;
+    queue.steps.pop();
+    queued_.erase(key);
+    LostRunObserver observer;
+    engine::BatchOptions options;
+    options.nonce = home_.nonce;
+    engine::Batch batch(options, observer, pass_memory_.get());
+    pg::Transaction transaction;
+    if (batch.fail_lost_run(key, engine::kAnyMoves, error, "privilege", false)) batch.record();
+    transaction.commit();
+  }
 }
 
 // Asks an executor of somebody else to leave: for an owner's first one an idle one at once, a busy one after 250 ms of

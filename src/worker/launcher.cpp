@@ -95,6 +95,7 @@ class Launcher {
         const bool gone = handle != nullptr ? worker_stopped(handle) : lost;
         if (gone) {
           slot.dispatcher_proc = -1;
+          slot.starting = false;
           slot.dispatcher_pid = 0;
           slot.retry_at = now + backoff_ms(slot.failures++) * 1000;
           slot.state = DatabaseState::kUnknown;
@@ -130,10 +131,12 @@ class Launcher {
   void start_dispatcher(int index, TimestampTz now) {
     DatabaseSlot &slot = store::database_slot(index);
     slot.state = DatabaseState::kStarting;
+    slot.starting = true;
     slot.wanted = false;
     slot.retry_at = now + 30 * USECS_PER_SEC;
     BackgroundWorkerHandle *handle = start_worker("tasker_dispatcher_main", "tasker dispatcher", index, 0);
     if (handle == nullptr) {
+      slot.starting = false;
       slot.state = DatabaseState::kUnknown;
       slot.retry_at = now + 5 * USECS_PER_SEC;
       return;

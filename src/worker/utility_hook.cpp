@@ -115,7 +115,7 @@ void signal_executors(Oid database, int signal) {
 }
 
 bool any_worker(Oid database, const store::DatabaseSlot &slot) {
-  if (slot.dispatcher_pid != 0) return true;
+  if (slot.starting || slot.dispatcher_pid != 0) return true;
   for (int i = 0; i < store::shared->executor_count; i++) {
     const store::ExecutorSlot &executor = store::executor_slot(i);
     if (executor.database == database && (executor.state == store::ExecutorState::kStarting || executor.state == store::ExecutorState::kRunning)) return true;
@@ -190,6 +190,18 @@ void forget_slot(Oid database) {
   if (index >= 0) store::database_slot(index).forgotten = true;
 }
 
+// A copy of a database with tasker has it too: the launcher looks at every new database once.
+void look_at_new_database(const char *name) {
+  if (store::shared == nullptr) return;
+  const Oid database = database_by_name(name);
+  if (!OidIsValid(database)) return;
+  {
+    const store::LockGuard guard(store::shared->registry, LW_EXCLUSIVE);
+    store::find_database(database, true);
+  }
+  store::wake_launcher();
+}
+
 void before(Node *statement) {
   if (IsA(statement, ConstraintsSetStmt)) engine::note_set_constraints();
   if (IsA(statement, TransactionStmt) && castNode(TransactionStmt, statement)->kind == TRANS_STMT_COMMIT_PREPARED) store::request_sweep();
@@ -202,11 +214,13 @@ extern "C" void on_utility(PlannedStmt *plan, const char *text, bool read_only, 
                            QueryEnvironment *environment, DestReceiver *destination, QueryCompletion *completion) {
   Node *statement = plan->utilityStmt;
   pg::entry([=] { before(statement); });
-  const bool drops = IsA(statement, DropdbStmt);
+  const bool drops = IsA(statement, DropdbStmt), creates = IsA(statement, CreatedbStmt);
+  const char *created = creates ? castNode(CreatedbStmt, statement)->dbname : nullptr;
   const Oid database = stopped_database;
   if (previous) previous(plan, text, read_only, context, params, environment, destination, completion);
   else standard_ProcessUtility(plan, text, read_only, context, params, environment, destination, completion);
   if (drops && OidIsValid(database)) pg::entry([=] { forget_slot(database); });
+  if (creates) pg::entry([=] { look_at_new_database(created); });
 }
 
 }  // namespace

@@ -45,7 +45,7 @@ my @kills = (
   executor => launcher => dispatcher => executor => client => executor => immediate => executor => postmaster => dispatcher => executor => launcher =>);
 my %shot;
 my $begun = time;
-my @back;
+my (@back, @first);
 for my $n (1 .. @kills) {
   my $kind = $kills[ $n - 1 ];
   my $threshold = $n * $steps / 13;
@@ -59,7 +59,9 @@ for my $n (1 .. @kills) {
   else { kill_one($kind) }
   $shot{$kind}++;
   my $again = $t->wait_for("SELECT count(*) > $before + 50 FROM acc.ledger", 60);
-  push @back, sprintf '%s %.1f', $kind, time - $at if defined $again;
+  next if !defined $again;
+  push @back, sprintf '%s %.1f', $kind, time - $at;
+  push @first, $t->first_step_after($t->ready_at);
 }
 
 $t->all_done('every task ends', 180);
@@ -75,6 +77,7 @@ cmp_ok($batches, '<', $steps, 'steps shared transactions');
 note(sprintf '%d steps in %.1f s with %d kills -9 (%s): %d distinct effects, 0 lost, 0 doubled; %d commits, %d runs noted as crashed', $steps, $seconds,
   scalar @kills, join(', ', map { "$_ $shot{$_}" } sort keys %shot), $steps, $batches, $crashes);
 note('seconds from kill to 50 more steps done: ' . join ', ', @back);
+note('of those, from connections accepted to the first step: ' . join ' ', @first);
 unlike($t->log_since(0), qr/PANIC|TRAP:|signal 11/, 'no process crashed of itself');
 
 $t->node->stop;
