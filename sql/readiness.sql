@@ -26,12 +26,12 @@ SELECT tasker.define_task(jsonb_build_object('name', 'layers', 'namespace', 'rea
 RESET ROLE;
 
 -- A task of a definition in its first state, and a step put into another one, as the engine would have left it
-CREATE FUNCTION pg_temp.task(definition integer, id bigint, run_at timestamptz DEFAULT now()) RETURNS bigint LANGUAGE sql AS $$
+CREATE FUNCTION pg_temp.task(workflow integer, id bigint, run_at timestamptz DEFAULT now()) RETURNS bigint LANGUAGE sql AS $$
   INSERT INTO tasker.tasks (task_id, home, named_task_id, owner, created_by, sinks_left, run_at, created_at)
   SELECT task.id, h.nonce, n.named_task_id, 'regress_ready', 'regress_ready', n.sink_count, task.run_at, now()
-  FROM tasker.named_tasks AS n CROSS JOIN tasker.home AS h WHERE n.named_task_id = definition;
+  FROM tasker.named_tasks AS n CROSS JOIN tasker.home AS h WHERE n.named_task_id = workflow;
   INSERT INTO tasker.workflow_steps (task_id, step_no, waiting_on)
-  SELECT id, d.step_no, CASE WHEN cardinality(d.parents) > 1 THEN cardinality(d.parents) ELSE 0 END FROM tasker.named_steps AS d WHERE d.named_task_id = definition;
+  SELECT id, d.step_no, CASE WHEN cardinality(d.parents) > 1 THEN cardinality(d.parents) ELSE 0 END FROM tasker.named_steps AS d WHERE d.named_task_id = workflow;
   SELECT id;
 $$;
 CREATE FUNCTION pg_temp.step(id bigint, name text, state tasker.step_state, attempts integer DEFAULT 0, failed_ago interval DEFAULT '0', waits interval DEFAULT NULL,
@@ -50,21 +50,21 @@ $$;
 -- The truth table of one step
 CREATE TEMP TABLE cases (id bigint PRIMARY KEY, what text);
 INSERT INTO cases VALUES (1001, 'new'), (1002, 'in_progress'), (1003, 'complete'), (1004, 'resolved_manually'), (1005, 'skipped'),
-  (1006, 'error, attempt 1, now; waits 2 s'), (1007, 'error, attempt 1, 1 s ago; waits 2 s'), (1008, 'error, attempt 1, 3 s ago; waited 2 s'),
-  (1009, 'error, attempt 2, 3 s ago; waits 4 s'), (1010, 'error, attempt 2, 5 s ago; waited 4 s'), (1011, 'error, attempt 6 of 10, 29 s ago; waits 30 s'),
-  (1012, 'error, attempt 6 of 10, 31 s ago; waited 30 s'), (1013, 'error, attempt 3 of 3'), (1014, 'error, attempt 1, not retryable, 100 s ago [4]'),
+  (1006, 'error, attempt 1, now; waits 2 min'), (1007, 'error, attempt 1, 1 min ago; waits 2 min'), (1008, 'error, attempt 1, 3 min ago; waited 2 min'),
+  (1009, 'error, attempt 2, 3 min ago; waits 4 min'), (1010, 'error, attempt 2, 5 min ago; waited 4 min'), (1011, 'error, attempt 6 of 10, 29 min ago; waits 30 min'),
+  (1012, 'error, attempt 6 of 10, 31 min ago; waited 30 min'), (1013, 'error, attempt 3 of 3'), (1014, 'error, attempt 1, not retryable, 100 s ago [4]'),
   (1015, 'new, not retryable [6]'), (1016, 'new, max_attempts 0 [6]'), (1017, 'error, attempt 1, asked for 60 s, 10 s ago'),
   (1018, 'error, attempt 1, asked for 60 s, 61 s ago'), (1019, 'error, attempt 3 of 5, asked for 1 s, 3 s ago [7]'), (1020, 'cancelled [5]'),
   (1021, 'error, attempt 1, permanent [3]'), (1022, 'pending again after 3 of 3'), (1023, 'error without a time to wait for');
 SELECT pg_temp.task(CASE WHEN c.id IN (1014, 1015) THEN :once WHEN c.id = 1016 THEN :zero ELSE :one END, c.id) FROM cases AS c \g /dev/null
 SELECT pg_temp.step(1002, 'only', 'in_progress'), pg_temp.step(1003, 'only', 'complete', 1), pg_temp.step(1004, 'only', 'resolved_manually', 1),
-  pg_temp.step(1005, 'only', 'skipped'), pg_temp.step(1006, 'only', 'error', 1, '0 s', '2 s'), pg_temp.step(1007, 'only', 'error', 1, '1 s', '2 s'),
-  pg_temp.step(1008, 'only', 'error', 1, '3 s', '2 s'), pg_temp.step(1009, 'only', 'error', 2, '3 s', '4 s'), pg_temp.step(1010, 'only', 'error', 2, '5 s', '4 s'),
-  pg_temp.step(1011, 'only', 'error', 6, '29 s', '30 s', NULL, 10), pg_temp.step(1012, 'only', 'error', 6, '31 s', '30 s', NULL, 10),
+  pg_temp.step(1005, 'only', 'skipped'), pg_temp.step(1006, 'only', 'error', 1, '0', '2 min'), pg_temp.step(1007, 'only', 'error', 1, '1 min', '2 min'),
+  pg_temp.step(1008, 'only', 'error', 1, '3 min', '2 min'), pg_temp.step(1009, 'only', 'error', 2, '3 min', '4 min'), pg_temp.step(1010, 'only', 'error', 2, '5 min', '4 min'),
+  pg_temp.step(1011, 'only', 'error', 6, '29 min', '30 min', NULL, 10), pg_temp.step(1012, 'only', 'error', 6, '31 min', '30 min', NULL, 10),
   pg_temp.step(1013, 'only', 'error', 3), pg_temp.step(1014, 'only', 'error', 1, '100 s'), pg_temp.step(1017, 'only', 'error', 1, '10 s', '60 s', 60),
   pg_temp.step(1018, 'only', 'error', 1, '61 s', '60 s', 60), pg_temp.step(1019, 'only', 'error', 3, '3 s', '1 s', 1, 5), pg_temp.step(1020, 'only', 'cancelled'),
   pg_temp.step(1021, 'only', 'error', 1, '0', NULL, NULL, NULL, true), pg_temp.step(1022, 'only', 'pending', 3), pg_temp.step(1023, 'only', 'error', 1) \g /dev/null
--- The clock runs on: what waits a second or two is measured from the beginning of the transaction. ready_in is checked against next_retry_at.
+-- The clock runs on while now() stands: all times are told relative to now(), in minutes where the reference has seconds.
 SELECT c.what, r.current_state AS state, r.ready_for_execution AS ready, r.retry_eligible AS eligible, r.attempts || ' of ' || r.retry_limit AS attempts,
   r.next_retry_at - now() AS next_retry, now() - r.last_failure_at AS failed_ago, r.backoff_request_seconds AS asked, split_part(r.blocking_reason, ':', 1) AS reason
 FROM cases AS c CROSS JOIN LATERAL tasker.get_step_readiness_status(c.id) AS r ORDER BY c.id;

@@ -69,7 +69,7 @@ TASKER_SQL_FUNCTION(tasker_release_hold) {
     pg::Spi spi;
     pg::OwnerScope as_owner;
     if (!engine::has_level(caller, "admin")) throw tasker::Error(sqlstate::kInsufficientPrivilege, "permission denied to release the hold of this database");
-    const store::Home home = store::load_home();
+    const store::Home home = store::load_home(true);
     if (!home.held) return BoolGetDatum(false);
     pg::execute(restamp_home);
     pg::execute(restamp_tasks, pg::Params().int8(home.nonce));

@@ -157,7 +157,7 @@ void check_ready(Report &report) {
   report.check("primary", !standby, json::object(), Grade::kStandby, "this server is a standby: it shows tasks and runs none");
   if (standby) return;
   check_workers(report);
-  const store::Home home = store::load_home();
+  const store::Home home = store::load_home(false);
   report.check("not_held", !home.held, json::object(), Grade::kHeld, "this database is held: " + home.reason + "; see tasker.release_hold");
 }
 

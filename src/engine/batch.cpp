@@ -296,6 +296,8 @@ void Batch::settle_failure(Outcome &outcome, const pg::Caught &error, Interrupti
     told.hint = "Raise timeout_seconds of the step or tasker.step_timeout, or make the step shorter.";
   } else if (interrupted) {
     category = "cancelled";
+  } else if (error.sqlstate == "2D000" && error.hint.empty()) {
+    told.hint = "A step commits by itself only in a procedure, with \"atomic\": false.";
   }
   const int attempts = outcome.loaded.step.attempts + 1;
   outcome.failure = decide_failure(told, outcome.loaded.step, outcome.step(), attempts, outcome.finished_at, category);

@@ -67,7 +67,7 @@ std::int64_t check_caller(std::int64_t task_id) {
   if (user != session || user != task->owner)
     throw tasker::Error(sqlstate::kInsufficientPrivilege, "only a session of its owner can run task " + std::to_string(task_id), {},
                         "Connect as \"" + pg::role_name(task->owner) + "\": the steps run with the rights of this session.");
-  const store::Home home = store::load_home();
+  const store::Home home = store::load_home(false);
   if (home.held) throw tasker::Error(sqlstate::kObjectNotReady, "this database is held: " + home.reason, {}, "Call tasker.release_hold() when its tasks may run here.");
   return home.nonce;
 }

@@ -53,7 +53,8 @@ struct Home {
   bool held = false;
   std::string reason;
 };
-Home load_home();
+// thorough: looks at every live task for one of another database (a dispatcher's start); else at the first task only.
+Home load_home(bool thorough);
 
 // What the dispatcher reads. ready_steps gives a hint for each step of these tasks that is ready as far as its
 // own row and its parents go (kStep), or becomes so at a known time (kTimer); and kWatch for tasks that need watching.

@@ -135,7 +135,7 @@ void Dispatcher::refresh_home() {
                                .timestamp(PgStartTime));
   pg::execute(remember_host, pg::Params().text(this_host()));
   if (store::settings.host_guard) pg::execute(hold_for_host, pg::Params().text(this_host()));
-  home_ = store::load_home();
+  home_ = store::load_home(true);
   slot_.held = home_.held;
   if (home_.held)
     pg::report(pg::Level::kLog, "tasker: this database is held: " + home_.reason, {}, "Call tasker.release_hold() when its tasks may run here.");

@@ -410,7 +410,7 @@ std::int64_t read_nonce() {
   {
     pg::OwnerScope as_owner(store::cached_extension_owner());
     pg::Spi spi;
-    nonce = store::load_home().nonce;
+    nonce = store::load_home(false).nonce;
   }
   transaction.commit();
   return nonce;

@@ -31,6 +31,12 @@ sub create {
   return $stderr // '';
 }
 
+# After each start of the server: runs enough that steps share transactions again, so that the points are hit in batches too.
+sub warm {
+  $t->alice(join '; ', map { qq(SELECT count(tasker.create_task('t', '$_', '{"good": 1}')) FROM generate_series(1, 15)) } @kinds);
+  $t->wait_for('SELECT NOT EXISTS (SELECT FROM tasker.tasks WHERE live)', 30) // die 'not warm';
+}
+
 sub arm {
   my ($fault) = @_;
   $t->sql("ALTER SYSTEM SET tasker.fault = '$fault'");
@@ -44,10 +50,17 @@ for my $point (@points) {
   for my $action (qw(error fatal kill)) {
     $round++;
     unlink glob $node->data_dir . '/pg_stat_tmp/tasker_fault_*';
+    warm() if $action eq 'error';
     my $from = $t->log_offset;
-    arm("$point:$action");
+    # The faults of a start are met by the process that follows the present one.
     my ($starter) = $point =~ /^(dispatcher|launcher)\.start/;
-    if ($starter) { kill 'TERM', $_ for $t->pids($starter) }
+    my @old;
+    if ($starter) {
+      $t->wait_for("SELECT EXISTS (SELECT FROM pg_stat_activity WHERE backend_type = 'tasker $starter')", 20) // die "no $starter";
+      @old = $t->pids($starter);
+    }
+    arm("$point:$action");
+    kill 'TERM', @old;
     my $told = create();
 
     # Disarmed once it has hit; an error inside a run is caught and leaves no line, so there the end of the work is awaited.
@@ -73,6 +86,7 @@ for my $point (@points) {
   }
 }
 
+cmp_ok($t->sql('SELECT count(*) - count(DISTINCT txid) FROM acc.ledger'), '>', 200, 'steps shared transactions meanwhile');
 note("point                action  recovered\n" . join "\n", @table);
 unlike($t->log_since(0), qr/PANIC|TRAP:|signal 11|signal 6/, 'nothing crashed of itself');
 $node->stop;
