@@ -267,7 +267,7 @@ bool retry_task(std::int64_t task_id, const Reason &reason) {
   for (const store::StepRow &row : control.facts().steps)
     if (row.state == StepState::kError) moves.push_back(to_pending(control, row, false));
   if (moves.empty())
-    wrong_state("task " + std::to_string(task_id), "in error without a failed step", "Resolve its cancelled steps with resolve_step_manually.");
+    wrong_state("task " + std::to_string(task_id), "in error without a failed step", "rerun_task_from runs a cancelled step again; resolve_task_manually ends the task.");
   control.move_task(TaskState::kInProgress);
   control.write(moves);
   control.hint(store::HintKind::kTask);

@@ -236,8 +236,9 @@ bool Dispatcher::start_executor(Oid owner, OwnerQueue &queue) {
     pg::Transaction transaction;
     const std::string problem = engine::connect_problem(owner);
     const bool barred = problem.empty() && pg::is_superuser(owner) && !store::settings.allow_superuser_tasks;
+    const bool gone = engine::role_is_gone(owner);
     transaction.commit();
-    if (engine::role_is_gone(owner)) {
+    if (gone) {
       fail_orphans(queue);
       return false;
     }

@@ -1,0 +1,144 @@
+-- The catalog after CREATE EXTENSION: what is promised is there, and nothing more is open than promised.
+BEGIN;
+SET LOCAL search_path = public, pg_catalog;
+SELECT no_plan();
+
+CREATE TEMP VIEW routines AS
+SELECT p.oid, p.proname::text AS name, p.prokind, p.prosecdef, p.proacl, p.proowner, p.proconfig,
+  pg_get_function_identity_arguments(p.oid) AS arguments, pg_get_function_result(p.oid) AS result
+FROM pg_proc AS p WHERE p.pronamespace = 'tasker'::regnamespace;
+CREATE TEMP VIEW relations AS
+SELECT c.oid, c.relname::text AS name, c.relkind, c.relacl, c.relowner, c.relrowsecurity, c.reloptions
+FROM pg_class AS c WHERE c.relnamespace = 'tasker'::regnamespace AND c.relkind IN ('r', 'v', 'm', 'p', 'f', 'S');
+
+-- ---- what is promised is there --------------------------------------------------------------------------------
+
+SELECT set_has('SELECT name FROM relations WHERE relkind = ''r''', $$VALUES ('task_namespaces'), ('dependent_systems'), ('named_tasks'), ('named_steps'), ('tasks'),
+  ('workflow_steps'), ('task_transitions'), ('workflow_step_transitions'), ('task_annotations'), ('definition_grants'), ('access_grants'), ('timers')$$, 'tables');
+SELECT set_eq('SELECT name FROM relations WHERE relkind = ''v''', $$VALUES ('task_status'), ('step_status'), ('ready_steps'), ('blocked_steps'), ('running_steps'),
+  ('dead_letters'), ('workers'), ('step_dag_relationships'), ('task_history'), ('named_task_list'), ('handlers'), ('task_annotation_list')$$, 'views');
+
+PREPARE columns_of(text) AS SELECT a.attname::text COLLATE "default" || ' ' || format_type(a.atttypid, a.atttypmod) FROM pg_attribute AS a
+  WHERE a.attrelid = $1::regclass AND a.attnum > 0 AND NOT a.attisdropped ORDER BY a.attnum;
+SELECT results_eq('EXECUTE columns_of(''tasker.task_status'')', ARRAY['task_id bigint', 'namespace text', 'name text', 'version text', 'state tasker.task_state',
+  'paused boolean', 'owner regrole', 'created_by regrole', 'priority integer', 'context jsonb', 'result jsonb', 'error text', 'total_steps bigint',
+  'completed_steps bigint', 'failed_steps bigint', 'completion_percentage numeric', 'attempts bigint', 'created_at timestamp with time zone',
+  'started_at timestamp with time zone', 'finished_at timestamp with time zone', 'run_at timestamp with time zone', 'deadline_at timestamp with time zone',
+  'correlation_id text', 'idempotency_key text', 'tags text[]'], 'columns of task_status');
+SELECT results_eq('EXECUTE columns_of(''tasker.step_status'')', ARRAY['task_id bigint', 'step_name text', 'state tasker.step_state', 'attempts integer',
+  'max_attempts integer', 'result jsonb', 'error jsonb', 'handler_type text', 'depends_on text[]', 'started_at timestamp with time zone',
+  'finished_at timestamp with time zone', 'next_attempt_at timestamp with time zone', 'wait_until timestamp with time zone', 'signal_name text', 'worker text',
+  'lease_until timestamp with time zone', 'blocking_reason text'], 'columns of step_status');
+SELECT results_eq(format('EXECUTE columns_of(%L)', 'tasker.' || v), ARRAY['task_id bigint', 'step_name text', 'namespace text', 'name text', 'owner regrole',
+  'blocking_reason text', 'detail text', 'since timestamp with time zone', 'ready_in interval'], 'columns of ' || v) FROM unnest(ARRAY['ready_steps', 'blocked_steps']) AS v;
+SELECT results_eq('EXECUTE columns_of(''tasker.workers'')', ARRAY['kind text', 'pid integer', 'database text', 'role text', 'state text', 'task_id bigint',
+  'current_step text', 'since timestamp with time zone'], 'columns of workers');
+SELECT results_eq('EXECUTE columns_of(''tasker.dead_letters'')', ARRAY['task_id bigint', 'step_name text', 'namespace text', 'name text', 'version text', 'owner regrole',
+  'task_state tasker.task_state', 'attempts integer', 'max_attempts integer', 'error jsonb', 'failed_at timestamp with time zone', 'correlation_id text',
+  'idempotency_key text'], 'columns of dead_letters');
+SELECT results_eq('EXECUTE columns_of(''tasker.task_history'')', ARRAY['task_id bigint', 'step_name text', 'sort_key integer', 'from_state text', 'to_state text',
+  'metadata jsonb', 'created_at timestamp with time zone'], 'columns of task_history');
+
+SELECT set_has('SELECT name, arguments, result FROM routines', $$VALUES
+  ('define_task', 'definition jsonb, replace boolean', 'integer'),
+  ('validate_task_definition', 'definition jsonb', 'TABLE(json_pointer text, problem text, hint text)'),
+  ('task_definition', 'namespace text, name text, version text', 'jsonb'),
+  ('retire_task_definition', 'namespace text, name text, version text', 'boolean'),
+  ('create_task', 'namespace text, name text, context jsonb, version text, priority integer, run_at timestamp with time zone, idempotency_key text, initiator text, source_system text, reason text, tags text[], bypass_steps text[], correlation_id text, deadline_seconds numeric', 'bigint'),
+  ('create_tasks', 'namespace text, name text, contexts jsonb[], version text, priority integer, run_at timestamp with time zone, idempotency_keys text[], tags text[], correlation_id text', 'SETOF bigint'),
+  ('cancel_task', 'task_id bigint, reason text', 'boolean'), ('cancel_task', 'task_ids bigint[], reason text', 'integer'),
+  ('pause_task', 'task_id bigint, reason text', 'boolean'), ('pause_task', 'task_ids bigint[], reason text', 'integer'),
+  ('resume_task', 'task_id bigint, reason text', 'boolean'), ('resume_task', 'task_ids bigint[], reason text', 'integer'),
+  ('retry_task', 'task_id bigint, reason text', 'boolean'), ('retry_task', 'task_ids bigint[], reason text', 'integer'),
+  ('cancel_step', 'task_id bigint, step_name text, reason text', 'boolean'), ('retry_step', 'task_id bigint, step_name text, reason text', 'boolean'),
+  ('skip_step', 'task_id bigint, step_name text, reason text', 'boolean'), ('reset_step', 'task_id bigint, step_name text, reason text', 'boolean'),
+  ('resolve_step_manually', 'task_id bigint, step_name text, result jsonb, reason text', 'boolean'),
+  ('resolve_task_manually', 'task_id bigint, reason text', 'boolean'),
+  ('annotate_task', 'task_id bigint, type text, annotation jsonb', 'void'),
+  ('wait_for_task', 'task_id bigint, timeout interval', 'tasker.task_state'),
+  ('raise_retryable', 'message text, retry_after interval, max_attempts integer, context jsonb', 'jsonb'),
+  ('raise_permanent', 'message text, reason text, context jsonb', 'jsonb'),
+  ('calculate_dependency_levels', 'task_id bigint', 'TABLE(step_name text, dependency_level integer)'),
+  ('health_ready', '', 'TABLE(status text, checks jsonb, reasons text[])'), ('health_live', '', 'TABLE(status text, checks jsonb, reasons text[])'),
+  ('health_status', '', 'TABLE(status text, checks jsonb, reasons text[])'),
+  ('grant_access', 'role regrole, level text, queue text', 'void'), ('revoke_access', 'role regrole, level text, queue text', 'void'),
+  ('grant_task_definition', 'namespace text, name text, role regrole', 'void'), ('revoke_task_definition', 'namespace text, name text, role regrole', 'void'),
+  ('release_hold', 'reason text', 'boolean')$$, 'functions');
+SELECT is(count(*), 1::bigint, 'CALL run_task(bigint, boolean)') FROM routines WHERE name = 'run_task' AND prokind = 'p' AND oid::regprocedure::text = 'tasker.run_task(bigint,boolean)';
+SELECT results_eq(format('SELECT n COLLATE "default" FROM pg_proc, unnest(proargnames, proargmodes) AS a (n, m) WHERE oid = %L::regprocedure AND m = ''t''', f),
+  ARRAY['task_id', 'step_name', 'current_state', 'dependencies_satisfied', 'retry_eligible', 'ready_for_execution', 'last_failure_at', 'next_retry_at', 'total_parents',
+    'completed_parents', 'attempts', 'retry_limit', 'backoff_request_seconds', 'last_attempted_at', 'blocking_reason', 'ready_in'], 'columns of ' || f)
+FROM unnest(ARRAY['tasker.get_step_readiness_status(bigint,text[])', 'tasker.get_step_readiness_status_batch(bigint[])']) AS f;
+SELECT results_eq(format('SELECT n COLLATE "default" FROM pg_proc, unnest(proargnames, proargmodes) AS a (n, m) WHERE oid = %L::regprocedure AND m = ''t''', f),
+  ARRAY['task_id', 'named_task_id', 'status', 'total_steps', 'pending_steps', 'in_progress_steps', 'completed_steps', 'failed_steps', 'cancelled_steps', 'ready_steps',
+    'execution_status', 'recommended_action', 'completion_percentage', 'health_status'], 'columns of ' || f)
+FROM unnest(ARRAY['tasker.get_task_execution_context(bigint)', 'tasker.get_task_execution_contexts_batch(bigint[])']) AS f;
+SELECT enum_has_labels('tasker', 'task_state', ARRAY['pending', 'in_progress', 'complete', 'error', 'cancelled', 'resolved_manually']);
+SELECT enum_has_labels('tasker', 'step_state', ARRAY['pending', 'in_progress', 'complete', 'error', 'cancelled', 'resolved_manually', 'skipped']);
+
+-- ---- and nothing more is open ---------------------------------------------------------------------------------
+
+SELECT is_empty('SELECT oid::regprocedure FROM routines WHERE prosecdef', 'no function is SECURITY DEFINER');
+SELECT is_empty('SELECT oid::regprocedure FROM routines JOIN pg_proc AS p USING (oid) WHERE p.prolang = (SELECT l.oid FROM pg_language AS l WHERE l.lanname = ''sql'')
+  AND NOT EXISTS (SELECT FROM unnest(p.proconfig) AS s WHERE s LIKE ''search_path=pg_catalog, pg_temp%'')', 'every SQL function pins its search_path');
+SELECT is_empty($$SELECT what FROM (
+    SELECT 'schema tasker', x.grantee FROM pg_namespace AS n, aclexplode(coalesce(n.nspacl, acldefault('n', n.nspowner))) AS x WHERE n.nspname = 'tasker'
+    UNION ALL SELECT r.oid::regprocedure::text, x.grantee FROM routines AS r, aclexplode(coalesce(r.proacl, acldefault('f', r.proowner))) AS x
+    UNION ALL SELECT r.name, x.grantee FROM relations AS r, aclexplode(coalesce(r.relacl, acldefault(CASE r.relkind WHEN 'S' THEN 's' ELSE 'r' END::"char", r.relowner))) AS x
+    UNION ALL SELECT a.attrelid::regclass || '.' || a.attname, x.grantee FROM pg_attribute AS a JOIN relations AS r ON r.oid = a.attrelid, aclexplode(a.attacl) AS x
+    UNION ALL SELECT t.typname::text, x.grantee FROM pg_type AS t, aclexplode(coalesce(t.typacl, acldefault('T', t.typowner))) AS x
+      WHERE t.typnamespace = 'tasker'::regnamespace AND t.typelem = 0 AND (t.typrelid = 0 OR (SELECT c.relkind = 'c' FROM pg_class AS c WHERE c.oid = t.typrelid))) AS g (what, grantee)
+  WHERE g.grantee = 0$$, 'PUBLIC has nothing');
+SELECT is_empty($$SELECT r.name, x.grantee::regrole, x.privilege_type FROM relations AS r, aclexplode(r.relacl) AS x
+  WHERE x.grantee <> r.relowner AND (x.privilege_type <> 'SELECT' OR x.is_grantable)$$, 'nobody but the owner has more than SELECT on a table, view or sequence');
+SELECT is_empty($$SELECT a.attrelid::regclass, a.attname, x.grantee::regrole FROM pg_attribute AS a JOIN relations AS r ON r.oid = a.attrelid, aclexplode(a.attacl) AS x
+  WHERE x.privilege_type <> 'SELECT' OR x.is_grantable$$, 'nor on a column');
+SELECT is_empty($$SELECT r.name FROM relations AS r WHERE r.relkind = 'S' AND EXISTS (SELECT FROM aclexplode(r.relacl) AS x WHERE x.grantee <> r.relowner)$$, 'nobody has a sequence');
+
+CREATE TEMP TABLE payload (name text, columns text[]);
+INSERT INTO payload VALUES ('tasks', '{context}'), ('workflow_steps', '{result,error}'), ('task_transitions', '{metadata}'), ('workflow_step_transitions', '{metadata}'),
+  ('task_annotations', '{annotation}');
+SELECT is_empty($$SELECT r.name, x.grantee::regrole FROM payload AS p JOIN relations AS r USING (name), aclexplode(r.relacl) AS x WHERE x.grantee <> r.relowner$$,
+  'tables with payloads are granted by column only');
+SELECT is_empty($$SELECT r.name, a.attname FROM payload AS p JOIN relations AS r USING (name) JOIN pg_attribute AS a ON a.attrelid = r.oid AND a.attname = ANY (p.columns)
+  WHERE a.attacl IS NOT NULL$$, 'and nobody has the payload columns');
+SELECT set_eq($$SELECT DISTINCT a.name, a.hidden_columns FROM tasker.access_rules() AS a WHERE a.hidden_columns <> '{}'$$, 'SELECT name, columns FROM payload', 'which the rules say too');
+
+SELECT is_empty($$SELECT r.name FROM relations AS r WHERE r.relkind = 'r' AND NOT r.relrowsecurity
+  AND EXISTS (SELECT FROM pg_attribute AS a WHERE a.attrelid = r.oid AND a.attname IN ('task_id', 'owner') AND NOT a.attisdropped)$$, 'row-level security on every table that belongs to an owner');
+SELECT is_empty($$SELECT r.name FROM relations AS r WHERE r.relrowsecurity
+  AND NOT EXISTS (SELECT FROM pg_policy AS p WHERE p.polrelid = r.oid AND p.polcmd = 'r' AND p.polroles = '{0}')$$, 'each with a policy for SELECT');
+SELECT is_empty($$SELECT p.polrelid::regclass FROM pg_policy AS p JOIN relations AS r ON r.oid = p.polrelid WHERE p.polcmd <> 'r'$$, 'and none for writing');
+SELECT is_empty($$SELECT name FROM relations WHERE relkind = 'v' AND NOT coalesce('security_invoker=true' = ANY (reloptions), false)$$, 'every view runs with the rights of its reader');
+SELECT is_empty($$SELECT t.tgrelid::regclass, t.tgname FROM pg_trigger AS t JOIN relations AS r ON r.oid = t.tgrelid WHERE NOT t.tgisinternal$$, 'no triggers');
+SELECT is_empty($$SELECT c.conrelid::regclass, c.conname FROM pg_constraint AS c JOIN relations AS r ON r.oid = c.conrelid
+  WHERE c.contype = 'f' AND r.name IN ('tasks', 'workflow_steps', 'task_transitions', 'workflow_step_transitions', 'timers')$$, 'no foreign keys on hot tables');
+
+-- ---- levels ---------------------------------------------------------------------------------------------------
+
+SELECT set_eq('SELECT DISTINCT name FROM tasker.access_rules() WHERE kind = ''routine''', 'SELECT DISTINCT name FROM routines WHERE name <> ''announce''',
+  'the rules name every routine but those of the extension owner alone');
+SELECT set_eq('SELECT DISTINCT name FROM tasker.access_rules() WHERE kind = ''relation''', 'SELECT name FROM relations WHERE relkind IN (''r'', ''v'')', 'every table and view');
+SELECT set_eq('SELECT DISTINCT level FROM tasker.access_rules()', ARRAY['viewer', 'monitor', 'submitter', 'author', 'worker', 'operator', 'admin'], 'and every level has something');
+SELECT results_eq('SELECT role, level FROM tasker.access_grants', $$VALUES ('pg_monitor'::regrole, 'monitor')$$, 'pg_monitor has level monitor from the start, and nobody else anything');
+SELECT is_empty($$SELECT a.name FROM tasker.access_rules() AS a WHERE a.level = 'monitor' AND a.kind = 'routine'
+  AND EXISTS (SELECT FROM routines AS r WHERE r.name = a.name AND NOT has_function_privilege('pg_monitor', r.oid, 'EXECUTE'))$$, 'pg_monitor may call what the rules give it');
+SELECT is_empty($$SELECT r.oid::regprocedure FROM routines AS r WHERE has_function_privilege('pg_monitor', r.oid, 'EXECUTE')
+  AND r.name NOT IN (SELECT a.name FROM tasker.access_rules() AS a WHERE a.level = 'monitor')$$, 'and nothing else');
+
+-- ---- every object says what it is -----------------------------------------------------------------------------
+
+SELECT is_empty('SELECT oid::regprocedure FROM routines WHERE obj_description(oid, ''pg_proc'') IS NULL', 'comments on functions');
+SELECT is_empty('SELECT name FROM relations AS r WHERE obj_description(oid, ''pg_class'') IS NULL
+  AND NOT EXISTS (SELECT FROM pg_depend AS d WHERE d.objid = r.oid AND d.deptype = ''i'')', 'on tables, views and sequences');
+SELECT is_empty($$SELECT t.typname FROM pg_type AS t WHERE t.typnamespace = 'tasker'::regnamespace AND t.typtype IN ('e', 'c', 'd') AND obj_description(t.oid, 'pg_type') IS NULL
+  AND (t.typrelid = 0 OR (SELECT c.relkind = 'c' FROM pg_class AS c WHERE c.oid = t.typrelid))$$, 'on types');
+SELECT isnt_empty('SELECT 1 FROM pg_namespace WHERE nspname = ''tasker'' AND obj_description(oid, ''pg_namespace'') IS NOT NULL', 'on the schema');
+
+-- ---- a dump keeps all but the home row ------------------------------------------------------------------------
+
+SELECT set_eq($$SELECT c.relname::text FROM pg_extension AS e, unnest(e.extconfig) AS o JOIN pg_class AS c ON c.oid = o WHERE e.extname = 'tasker'$$,
+  'SELECT name FROM relations WHERE relkind IN (''r'', ''S'') AND name <> ''home''', 'tables and sequences that pg_dump keeps');
+
+SELECT * FROM finish();
+ROLLBACK;
