@@ -294,9 +294,14 @@ void Dispatcher::fail_orphans(OwnerQueue &queue) {
     engine::BatchOptions options;
     options.nonce = home_.nonce;
     engine::Batch batch(options, observer, pass_memory_.get());
-    pg::Transaction transaction;
-    if (batch.fail_lost_run(key, engine::kAnyMoves, error, "privilege", false)) batch.record();
-    transaction.commit();
+    try {
+      pg::Transaction transaction;
+      if (batch.fail_lost_run(key, engine::kAnyMoves, error, "privilege", false)) batch.record();
+      transaction.commit();
+    } catch (const std::exception &) {
+      if (pg::describe_current_exception().sqlstate == "57P01") throw;
+      timers_.push({{key, GetCurrentTimestamp() + USECS_PER_SEC, 0, 0, InvalidOid, HintKind::kTimer}});  // a locked row: again in a second
+    }
   }
 }
 

@@ -7,6 +7,7 @@
 
 #include "engine/batch.hpp"
 #include "engine/control.hpp"
+#include "engine/create.hpp"
 #include "pg/deadline.hpp"
 #include "pg/fault.hpp"
 #include "pg/memory.hpp"
@@ -145,6 +146,7 @@ class Executor {
         }
       }
       if (!PostmasterIsAlive()) proc_exit(kExitRestart);
+      if (gone_) return;  // its owner was dropped: the dispatcher ends what is left of his
       if (pending_.empty() && solo_.empty()) {
         finish_round();
         if (!idle()) return;
@@ -245,10 +247,11 @@ class Executor {
     try {
       {
         pg::Transaction loading;
-        batch.load(keys);
+        gone_ = engine::role_is_gone(GetSessionUserId());
+        if (!gone_) batch.load(keys);
         loading.commit();
       }
-      if (batch.first() == nullptr) return;
+      if (gone_ || batch.first() == nullptr) return;
       if (batch.first_is_solo()) {
         batch.make_solo();
         solo = true;
@@ -386,6 +389,7 @@ class Executor {
   pg::OwnedContext memory_;
   Observer observer_;
   std::deque<StepKey> pending_, solo_;
+  bool gone_ = false;
   std::unordered_set<StepKey, store::StepKeyHash> contended_;
 };
 
