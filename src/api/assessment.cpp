@@ -41,8 +41,8 @@ bool dispatcher_holds() {
   return index >= 0 && store::database_slot(index).held;
 }
 
-// Why a task may not run in this database; "" when it may. store::load_home's question, asked of one task: that one
-// looks at all live tasks. A hold that other tasks cause is known from the dispatcher.
+// Why a task may not run in this database; "" when it may. store::load_home's question, but of this very task, and
+// under the statement's snapshot. A hold that other tasks cause is known from the dispatcher.
 std::string hold_reason(const pg::Rows &r, std::uint64_t i, std::int64_t home_of_task, bool held_by_dispatcher) {
   if (r.is_null(i, 9)) return "the home row is missing: this database was copied without it";
   if (!r.is_null(i, 10)) return r.text(i, 10);

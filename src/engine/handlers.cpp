@@ -240,9 +240,11 @@ void call_procedure(const HandlerCall &call) {
 }
 
 void clean_session() {
+  // run_task works in somebody's session: what is prepared, locked or open there is his.
+  if (MyBackendType != B_BG_WORKER) return;
   pg::call([] {
     DropAllPreparedStatements();
-    if (MyBackendType == B_BG_WORKER) PortalHashTableDeleteAll();  // run_task leaves the cursors of its session alone
+    PortalHashTableDeleteAll();
     ResetSequenceCaches();
     LockReleaseSession(USER_LOCKMETHOD);
   });

@@ -15,6 +15,7 @@ namespace {
 constinit pg::Query update_steps{
     "UPDATE tasker.workflow_steps s SET state = u.state::tasker.step_state, moves = s.moves + u.hops, attempts = u.attempts,"
     " generation = u.generation, permanent = u.permanent, max_attempts = coalesce(u.max_attempts, s.max_attempts),"
+    " crashes = CASE u.state WHEN 'pending' THEN 0 ELSE s.crashes END, old_crashes = CASE u.state WHEN 'pending' THEN 0 ELSE s.old_crashes END,"
     " waiting_on = coalesce(u.waiting_on, s.waiting_on), started_at = u.started_at, finished_at = u.finished_at,"
     " next_attempt_at = u.next_attempt_at, result = u.result, error = u.error::jsonb"
     " FROM unnest($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, $16)"

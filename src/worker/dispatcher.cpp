@@ -51,7 +51,7 @@ std::string this_host() {
 
 extern "C" void dispatcher_exit(int, Datum) {
   store::DatabaseSlot &slot = store::database_slot(my_index);
-  if (slot.dispatcher_pid == MyProcPid || slot.starting) {
+  if (slot.dispatcher_pid == MyProcPid || (slot.starting && slot.dispatcher_pid == 0)) {
     slot.dispatcher_proc = -1;
     slot.dispatcher_pid = 0;
     slot.starting = false;
@@ -359,7 +359,12 @@ void dispatcher_main(int index) {
     return;
   }
   // Attached to the ring before the first snapshot: what commits in between is found by one of the two.
-  if (slot.stop || slot.dispatcher_pid != 0) return;  // the database is being dropped, or another one was faster
+  if (slot.stop) return;
+  if (slot.dispatcher_pid != 0) {  // another one was faster
+    slot.starting = false;
+    if (slot.state == store::DatabaseState::kStarting) slot.state = store::DatabaseState::kRunning;
+    return;
+  }
   slot.dispatcher_pid = MyProcPid;
   slot.starting = false;
   slot.dispatcher_proc = pg::my_proc_number();

@@ -17,6 +17,7 @@ using store::DatabaseState;
 
 constinit ProcessUtility_hook_type previous = nullptr;
 constinit Oid stopped_database = InvalidOid;  // by this transaction: told how it ended
+constinit Oid created_database = InvalidOid;  // by this transaction
 
 bool owns_database(Oid database) {
   struct Row {
@@ -179,8 +180,20 @@ void let_go() noexcept {
   store::wake_launcher();
 }
 
+// A copy of a database with tasker has it too: the launcher looks at every new database once.
+void look_at_created() noexcept {
+  if (!OidIsValid(created_database) || store::shared == nullptr) return;
+  LWLockAcquire(store::shared->registry, LW_EXCLUSIVE);
+  (void)store::find_database(created_database, true);
+  LWLockRelease(store::shared->registry);
+  store::wake_launcher();
+}
+
 extern "C" void at_end(XactEvent event, void *) {
-  if (event == XACT_EVENT_COMMIT || event == XACT_EVENT_ABORT || event == XACT_EVENT_PREPARE) let_go();
+  if (event != XACT_EVENT_COMMIT && event != XACT_EVENT_ABORT && event != XACT_EVENT_PREPARE) return;
+  if (event == XACT_EVENT_COMMIT) look_at_created();
+  created_database = InvalidOid;
+  let_go();
 }
 
 void forget_slot(Oid database) {
@@ -188,18 +201,6 @@ void forget_slot(Oid database) {
   const store::LockGuard guard(store::shared->registry, LW_EXCLUSIVE);
   const int index = store::find_database(database, false);
   if (index >= 0) store::database_slot(index).forgotten = true;
-}
-
-// A copy of a database with tasker has it too: the launcher looks at every new database once.
-void look_at_new_database(const char *name) {
-  if (store::shared == nullptr) return;
-  const Oid database = database_by_name(name);
-  if (!OidIsValid(database)) return;
-  {
-    const store::LockGuard guard(store::shared->registry, LW_EXCLUSIVE);
-    store::find_database(database, true);
-  }
-  store::wake_launcher();
 }
 
 void before(Node *statement) {
@@ -220,7 +221,7 @@ extern "C" void on_utility(PlannedStmt *plan, const char *text, bool read_only, 
   if (previous) previous(plan, text, read_only, context, params, environment, destination, completion);
   else standard_ProcessUtility(plan, text, read_only, context, params, environment, destination, completion);
   if (drops && OidIsValid(database)) pg::entry([=] { forget_slot(database); });
-  if (creates) pg::entry([=] { look_at_new_database(created); });
+  if (creates) pg::entry([=] { created_database = database_by_name(created); });
 }
 
 }  // namespace

@@ -53,7 +53,7 @@ SELECT set_has('SELECT name, arguments, result FROM routines', $$VALUES
   ('cancel_step', 'task_id bigint, step_name text, reason text', 'boolean'), ('retry_step', 'task_id bigint, step_name text, reason text', 'boolean'),
   ('skip_step', 'task_id bigint, step_name text, reason text', 'boolean'), ('reset_step', 'task_id bigint, step_name text, reason text', 'boolean'),
   ('resolve_step_manually', 'task_id bigint, step_name text, result jsonb, reason text', 'boolean'),
-  ('resolve_task_manually', 'task_id bigint, reason text', 'boolean'),
+  ('resolve_task_manually', 'task_id bigint, reason text', 'boolean'), ('rerun_task_from', 'task_id bigint, step_name text, reason text', 'boolean'),
   ('annotate_task', 'task_id bigint, type text, annotation jsonb', 'void'),
   ('wait_for_task', 'task_id bigint, timeout interval', 'tasker.task_state'),
   ('raise_retryable', 'message text, retry_after interval, max_attempts integer, context jsonb', 'jsonb'),
