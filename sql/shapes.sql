@@ -191,7 +191,7 @@ WHERE s.state = 'complete'
   AND ARRAY(SELECT jsonb_array_elements_text(s.result -> 'parents')) IS DISTINCT FROM ARRAY(SELECT p FROM unnest(s.depends_on) AS p ORDER BY p COLLATE "C");
 -- Every step's transitions make one chain from pending to its state
 SELECT w.task_id, w.step_no FROM (
-  SELECT w.*, lag(w.to_state, 1, 'pending') OVER (PARTITION BY w.task_id, w.step_no, w.element ORDER BY w.sort_key) AS before
+  SELECT w.task_id, w.step_no, w.from_state, w.to_state, lag(w.to_state, 1, 'pending') OVER (PARTITION BY w.task_id, w.step_no, w.element ORDER BY w.sort_key) AS before
   FROM tasker.workflow_step_transitions AS w) AS w
 WHERE w.from_state IS DISTINCT FROM w.before
   OR (w.from_state, w.to_state) NOT IN (('pending', 'in_progress'), ('in_progress', 'complete'), ('in_progress', 'error'), ('error', 'pending'));

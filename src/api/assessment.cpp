@@ -14,18 +14,20 @@ namespace {
 
 using core::Blocking;
 
+// Sorted here, not in SQL: an ORDER BY makes an ordered walk through a whole index look cheap to the planner. home has
+// one row, read by its key: under OwnerScope a sequential scan has so high a cost that all plans look alike.
 constinit pg::Query select_tasks{
     "SELECT t.task_id, t.home, t.named_task_id, t.owner::oid, t.created_by::oid, t.state::text, t.paused, t.run_at,"
     " h.nonce, h.held_reason, h.database_oid"
     " FROM unnest($1) AS u(task_id) JOIN tasker.tasks t ON t.task_id = u.task_id JOIN tasker.named_tasks n ON n.named_task_id = t.named_task_id"
-    " LEFT JOIN tasker.home h ON true ORDER BY t.task_id",
+    " LEFT JOIN tasker.home h ON h.singleton",
     1, {INT8ARRAYOID}};
 constinit pg::Query select_steps{
     "SELECT s.task_id, s.step_no, s.state::text, s.moves, s.attempts, s.max_attempts, s.permanent, s.started_at, s.next_attempt_at,"
     " CASE WHEN s.state = 'error' THEN (SELECT w.created_at FROM tasker.workflow_step_transitions w WHERE w.task_id = s.task_id AND w.step_no = s.step_no"
     "   AND w.element = s.element AND w.to_state = 'error' ORDER BY w.sort_key DESC LIMIT 1) END,"
     " CASE WHEN s.state = 'error' AND jsonb_typeof(s.error #> '{retry,requested_seconds}') = 'number' THEN s.error #>> '{retry,requested_seconds}' END"
-    " FROM unnest($1) AS u(task_id) JOIN tasker.workflow_steps s ON s.task_id = u.task_id WHERE s.element = -1 ORDER BY s.task_id, s.step_no",
+    " FROM unnest($1) AS u(task_id) JOIN tasker.workflow_steps s ON s.task_id = u.task_id WHERE s.element = -1",
     1, {INT8ARRAYOID}};
 
 Datum id_array(const std::vector<std::int64_t> &ids) {
@@ -71,6 +73,7 @@ std::vector<AssessedTask> load_tasks(Viewer &viewer, Datum ids) {
     task.row = row;
     task.held = hold_reason(r, i, row.home, held_by_dispatcher);
   }
+  std::sort(tasks.begin(), tasks.end(), [](const AssessedTask &a, const AssessedTask &b) { return a.row.task_id < b.row.task_id; });
   return tasks;
 }
 
@@ -90,14 +93,16 @@ AssessedStep read_step(const pg::Rows &r, std::uint64_t i) {
   return step;
 }
 
-// Both lists are in order of task_id.
 void load_steps(std::vector<AssessedTask> &tasks) {
   std::vector<std::int64_t> ids;
   for (const AssessedTask &task : tasks) ids.push_back(task.row.task_id);
   const pg::Result found = pg::execute(select_steps, pg::Params().datum(id_array(ids)), pg::Access::kRead);
+  std::vector<AssessedStep> steps;
+  steps.reserve(found.rows.size());
+  for (std::uint64_t i = 0; i < found.rows.size(); i++) steps.push_back(read_step(found.rows, i));
+  std::sort(steps.begin(), steps.end(), [](const AssessedStep &a, const AssessedStep &b) { return a.row.key < b.row.key; });
   auto task = tasks.begin();
-  for (std::uint64_t i = 0; i < found.rows.size(); i++) {
-    AssessedStep step = read_step(found.rows, i);
+  for (AssessedStep &step : steps) {
     while (task->row.task_id != step.row.key.task_id) ++task;
     task->steps.push_back(std::move(step));
   }

@@ -30,7 +30,7 @@ SELECT s.task_id, CASE s.element WHEN -1 THEN d.name ELSE d.name || '[' || s.ele
   CASE WHEN r.pid IS NULL THEN s.state ELSE 'in_progress' END AS state,
   s.attempts, coalesce(s.max_attempts, d.max_attempts) AS max_attempts,
   CASE WHEN s.state IN ('complete', 'resolved_manually') THEN tasker.step_result(s.task_id, s.step_no, s.element) END AS result,
-  CASE WHEN s.attempts > 0 AND s.state <> 'complete' THEN tasker.step_error(s.task_id, s.step_no, s.element) END AS error,
+  CASE WHEN s.state = 'error' THEN tasker.step_error(s.task_id, s.step_no, s.element) END AS error,
   d.handler_type,
   ARRAY(SELECT p.name FROM tasker.named_steps AS p WHERE p.named_task_id = d.named_task_id AND p.step_no = ANY (d.parents) ORDER BY p.step_no) AS depends_on,
   CASE WHEN r.pid IS NULL THEN s.started_at ELSE r.started_at END AS started_at,
@@ -181,7 +181,7 @@ LEFT JOIN LATERAL (
   FROM pg_catalog.pg_proc AS r
   JOIN pg_catalog.pg_namespace AS rn ON rn.oid = r.pronamespace
   CROSS JOIN LATERAL pg_catalog.aclexplode(coalesce(r.proacl, pg_catalog.acldefault('f', r.proowner))) AS a
-  WHERE ARRAY[rn.nspname::text, r.proname::text] = parse_ident(h.routine)) AS p ON true
+  WHERE r.proname = (parse_ident(h.routine))[2] AND rn.nspname = (parse_ident(h.routine))[1]) AS p ON true
 LEFT JOIN LATERAL (
   SELECT coalesce(sum(s.attempts), 0) AS runs, coalesce(sum(s.attempts - (s.state = 'complete')::integer), 0) AS failures, max(s.started_at) AS last_used
   FROM tasker.tasks AS t

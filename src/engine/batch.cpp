@@ -241,6 +241,7 @@ std::optional<pg::Caught> Batch::run_handler(Outcome &outcome, const HandlerCall
     try {
       guarded([&] { call_procedure(call); });
     } catch (...) {
+      if (!options_.restart_transaction) throw;  // run_task: the transaction is the caller's, and lost
       const pg::Caught error = pg::describe_current_exception();
       options_.restart_transaction();
       return error;

@@ -211,18 +211,30 @@ void call_procedure(const HandlerCall &call) {
   const Datum second = call.results;
   const Oid type = composite ? store::step_call_type() : static_cast<Oid>(JSONBOID);
   const Oid procedure = handler.oid;
+  // As a top-level CALL would: a portal of its own, which outlives the commits inside because it is active.
+  struct Place {
+    Portal portal = nullptr, outer = ActivePortal;
+    MemoryContext outer_context = PortalContext;
+    // After an error the abort of the transaction drops the portal, unless that is active.
+    ~Place() {
+      if (portal != nullptr) portal->status = PORTAL_FAILED, portal->cleanup = nullptr;
+      ActivePortal = outer;
+      PortalContext = outer_context;
+    }
+  } place;
+  Place *p = &place;
   pg::call([=] {
-    // As a top-level CALL would: a portal of its own, which outlives the commits inside.
+    Portal portal = p->portal = CreateNewPortal();
+    MemoryContext before = MemoryContextSwitchTo(portal->portalContext);  // the transaction's own ends with it
+    const bool transient = before == TopTransactionContext;
     List *args = list_make1(makeConst(type, -1, InvalidOid, -1, first, false, false));
     if (!composite) args = lappend(args, makeConst(JSONBOID, -1, InvalidOid, -1, second, false, false));
     FuncExpr *expression = makeFuncExpr(procedure, VOIDOID, args, InvalidOid, InvalidOid, COERCE_EXPLICIT_CALL);
     CallStmt *statement = makeNode(CallStmt);
     statement->funcexpr = expression;
-    Portal portal = CreatePortal("", true, true);
     portal->visible = false;
     portal->resowner = CurrentResourceOwner;
-    Portal outer = ActivePortal;
-    MemoryContext outer_context = PortalContext;
+    portal->status = PORTAL_ACTIVE;
     ActivePortal = portal;
     PortalContext = portal->portalContext;
     EnsurePortalSnapshotExists();
@@ -232,9 +244,11 @@ void call_procedure(const HandlerCall &call) {
       portal->portalSnapshot = nullptr;
       PopActiveSnapshot();
     }
-    ActivePortal = outer;
-    PortalContext = outer_context;
+    MemoryContextSwitchTo(transient ? TopTransactionContext : before);
+    ActivePortal = p->outer;
+    portal->status = PORTAL_DONE;
     portal->resowner = nullptr;
+    p->portal = nullptr;
     PortalDrop(portal, false);
   });
 }

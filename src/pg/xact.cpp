@@ -40,6 +40,12 @@ void Transaction::drop_snapshot() {
   call([] { PopActiveSnapshot(); });
 }
 
+void Transaction::take_snapshot() {
+  if (snapshot_) return;
+  call([] { PushActiveSnapshot(GetTransactionSnapshot()); });
+  snapshot_ = true;
+}
+
 void Transaction::fresh_snapshot() {
   call([] {
     PopActiveSnapshot();

@@ -21,6 +21,8 @@ class Transaction {
   void rollback() noexcept;
   // Without an active snapshot: for procedures, which bring their own.
   void drop_snapshot();
+  // Takes one again, if there is none.
+  void take_snapshot();
   // Pops the old active snapshot and pushes one that sees what has been committed since.
   void fresh_snapshot();
 

@@ -262,6 +262,7 @@ class Executor {
       if (batch.procedure()) transaction.drop_snapshot();
       batch.set_restart([&] { restart_transaction(); });
       batch.run();
+      transaction.take_snapshot();
       stage = kRecording;
       batch.record();
       stage = kCommitting;
@@ -283,7 +284,6 @@ class Executor {
       AbortCurrentTransaction();
       SetCurrentStatementStartTimestamp();
       StartTransactionCommand();
-      PushActiveSnapshot(GetTransactionSnapshot());
     });
   }
 

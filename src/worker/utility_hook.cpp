@@ -5,6 +5,7 @@
 #include <cstring>
 
 #include "engine/batch.hpp"
+#include "engine/control.hpp"
 #include "pg/bridge.hpp"
 #include "pg/security.hpp"
 #include "store/hints.hpp"
@@ -205,6 +206,8 @@ void forget_slot(Oid database) {
 
 void before(Node *statement) {
   if (IsA(statement, ConstraintsSetStmt)) engine::note_set_constraints();
+  if (IsA(statement, ListenStmt) && engine::running_task() != 0)
+    throw tasker::Error(sqlstate::kFeatureNotSupported, "a step cannot LISTEN", {}, "Nobody would read what arrives: the session belongs to many steps.");
   if (IsA(statement, TransactionStmt) && castNode(TransactionStmt, statement)->kind == TRANS_STMT_COMMIT_PREPARED) store::request_sweep();
   if (store::shared == nullptr || RecoveryInProgress() || !IsTransactionState()) return;
   const Oid database = database_to_stop(statement);
