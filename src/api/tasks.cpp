@@ -97,6 +97,7 @@ TASKER_SQL_FUNCTION(tasker_create_tasks) {
     engine::NewTasks request;
     request.ns = args.text(0, "namespace");
     request.name = args.text(1, "name");
+    (void)args.datum(2, "contexts");
     request.contexts = args.jsonbs(2, "contexts");
     request.version = args.text_or_null(3);
     request.priority = args.int4(4, "priority");

@@ -49,7 +49,7 @@ constinit pg::Query result_text{
 }
 
 [[noreturn]] void wrong_state(const std::string &what, const std::string &state, const char *hint) {
-  throw tasker::Error(sqlstate::kIllegalMove, what + " is " + state, {}, hint);
+  throw tasker::Error(sqlstate::kIllegalMove, what + " is " + (state == "error" ? "in error" : state), {}, hint);
 }
 
 // One control call: the caller's right, the identity, the locks in their order (task, then steps by key).
@@ -113,12 +113,13 @@ class Control {
     was_live_ = task().live;
   }
   // No move of the task itself: its end is now decided by looking at every step.
-  void mark_uneven() {
+  void mark_uneven(std::optional<std::string> error = std::nullopt) {
     store::TaskMove move;
     move.task_id = task().task_id;
     move.expected_moves = task().moves;
     move.from = task().state;
     move.set_uneven = true;
+    move.error = std::move(error);
     store::move_tasks({move});
   }
   void write(const std::vector<store::StepMove> &moves) {
@@ -187,7 +188,7 @@ store::StepMove to_pending(Control &control, const store::StepRow &row, bool res
   store::StepMove move = control.begin_move(row, StepState::kPending);
   move.finished_at.reset();
   const int limit = row.max_attempts.value_or(control.definition_of(row).max_attempts);
-  if (reset) move.attempts = 0;
+  if (reset) move.attempts = 0, move.max_attempts = 0;
   else if (row.attempts >= limit) move.max_attempts = row.attempts + 1;
   return move;
 }
@@ -305,7 +306,7 @@ bool cancel_step(std::int64_t task_id, const std::string &name, const Reason &re
     wrong_state("step \"" + name + "\"", core::to_string(row.state), "Only a step that is not done can be cancelled.");
   require_live_or_error(control);
   control.write({control.begin_move(row, StepState::kCancelled)});
-  if (control.task().live) control.mark_uneven();
+  if (control.task().live) control.mark_uneven(name + ": cancelled" + (reason ? " (" + *reason + ")" : ""));
   control.hint(store::HintKind::kCancel, row.key.step_no);
   control.hint(store::HintKind::kWatch);
   return true;

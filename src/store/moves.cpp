@@ -14,7 +14,7 @@ namespace {
 // wait for each other in opposite directions.
 constinit pg::Query update_steps{
     "UPDATE tasker.workflow_steps s SET state = u.state::tasker.step_state, moves = s.moves + u.hops, attempts = u.attempts,"
-    " generation = u.generation, permanent = u.permanent, max_attempts = coalesce(u.max_attempts, s.max_attempts),"
+    " generation = u.generation, permanent = u.permanent, max_attempts = nullif(coalesce(u.max_attempts, s.max_attempts), 0),"
     " crashes = CASE u.state WHEN 'pending' THEN 0 ELSE s.crashes END, old_crashes = CASE u.state WHEN 'pending' THEN 0 ELSE s.old_crashes END,"
     " waiting_on = coalesce(u.waiting_on, s.waiting_on), started_at = u.started_at, finished_at = u.finished_at,"
     " next_attempt_at = u.next_attempt_at, result = u.result, error = u.error::jsonb"

@@ -31,7 +31,7 @@ struct StepMove {
   int attempts = 0;
   int generation = 0;
   bool permanent = false;
-  std::optional<int> max_attempts;  // nothing: as it was
+  std::optional<int> max_attempts;  // nothing: as it was; 0: the definition's
   std::optional<int> waiting_on;    // nothing: as it was
   std::optional<TimestampTz> started_at, finished_at, next_attempt_at;
   std::optional<Datum> result;      // jsonb

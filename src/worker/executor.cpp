@@ -120,6 +120,8 @@ int isolation_of(const std::string &name) {
   return XACT_READ_COMMITTED;
 }
 
+void pin_session();
+
 constinit pg::Query unlocked_tasks{
     "SELECT t.task_id FROM tasker.tasks t WHERE t.task_id = ANY ($1) ORDER BY t.task_id FOR NO KEY UPDATE SKIP LOCKED", 1, {INT8ARRAYOID}};
 constinit pg::Query unlocked_steps{
@@ -259,9 +261,15 @@ class Executor {
       stage = kRunning;
       pgstat_report_activity(STATE_RUNNING, "tasker: running steps");
       pg::Transaction transaction(isolation_of(batch.first()->step().isolation));
-      if (batch.procedure()) transaction.drop_snapshot();
+      const bool procedure = batch.procedure();
+      if (procedure) transaction.drop_snapshot();
       batch.set_restart([&] { restart_transaction(); });
       batch.run();
+      if (procedure) {
+        // It ran in no nest level of settings: what it set goes before the record, and before the next step.
+        pg::call([] { ResetAllOptions(); });
+        pin_session();
+      }
       transaction.take_snapshot();
       stage = kRecording;
       batch.record();
