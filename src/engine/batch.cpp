@@ -321,7 +321,7 @@ void Batch::queue_children(const Outcome &parent) {
     if (all && joins) keys.push_back({parent.loaded.task.task_id, child, -1});
   }
   // A wide fan-out is shared with other executors: only as many as this batch could still take.
-  const std::size_t room = static_cast<std::size_t>(std::max(0, options_.max_steps - static_cast<int>(outcomes_.size() + ready_.size())));
+  const std::size_t room = static_cast<std::size_t>(std::max(0, options_.max_steps - static_cast<int>(outcomes_.size())));
   if (keys.size() > room) keys.resize(room);
   if (!keys.empty() && !close_) load(keys);
 }

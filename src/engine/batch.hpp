@@ -115,7 +115,7 @@ class Batch {
   void record_steps();
   void record_children();
   bool recorded(const store::StepKey &key) const;
-  void hint_child(const Outcome &parent, int child);
+  void hint_children(const Outcome &parent, const std::vector<int> &children);
 
   BatchOptions options_;
   RunObserver &observer_;

@@ -13,6 +13,7 @@ namespace tasker::engine {
 namespace {
 
 inline constexpr int kLockTimeoutMs = 100;
+inline constexpr std::size_t kMaxChildHints = 8;
 
 [[noreturn]] void lost_race() {
   throw tasker::Error("40001", kLostRace);
@@ -140,18 +141,24 @@ void Batch::record_steps() {
   store::add_timers(timers);
 }
 
-void Batch::hint_child(const Outcome &parent, int child) {
+// A wide fan-out is one hint to look at the task: a transaction carries a bounded number of them.
+void Batch::hint_children(const Outcome &parent, const std::vector<int> &children) {
   const store::TaskRow &task = parent.loaded.task;
-  store::Hint hint{};
+  store::Hint hint{{task.task_id, 0, -1}, 0, task.named_task_id, task.priority, task.owner, store::HintKind::kTask};
+  if (children.size() > kMaxChildHints) {
+    store::add_hint(hint);
+    return;
+  }
   hint.kind = store::HintKind::kStep;
-  hint.key = {task.task_id, child, -1};
-  hint.named_task_id = task.named_task_id;
-  hint.priority = task.priority + parent.definition->step(child).priority;
-  hint.owner = task.owner;
-  store::add_hint(hint);
+  for (int child : children) {
+    hint.key.step_no = child;
+    hint.priority = task.priority + parent.definition->step(child).priority;
+    store::add_hint(hint);
+  }
 }
 
 void Batch::record_children() {
+  std::map<std::int64_t, std::pair<const Outcome *, std::vector<int>>> children;  // newly ready, by task
   std::map<store::StepKey, std::pair<int, const Outcome *>> counters;
   std::set<std::int64_t> freed, ended, watch;
   std::map<int, std::pair<int, int>> completed;  // named task → tasks, steps each
@@ -177,7 +184,8 @@ void Batch::record_children() {
         entry.first++;
         entry.second = &o;
       } else if (!alone(key)) {
-        hint_child(o, child);
+        children[task_id].first = &o;
+        children[task_id].second.push_back(child);
         freed.insert(task_id);
       }
     }
@@ -185,9 +193,12 @@ void Batch::record_children() {
   std::vector<store::CounterChange> changes;
   for (const auto &[key, entry] : counters) changes.push_back({key, entry.first});
   for (const store::StepKey &key : store::count_down(changes)) {
-    if (!alone(key)) hint_child(*counters.at(key).second, key.step_no);
     freed.insert(key.task_id);
+    if (alone(key)) continue;
+    children[key.task_id].first = counters.at(key).second;
+    children[key.task_id].second.push_back(key.step_no);
   }
+  for (const auto &[_, entry] : children) hint_children(*entry.first, entry.second);
   for (const store::MovedTask &moved : moved_) {
     if (moved.completed_now) {
       ended.erase(moved.task_id);

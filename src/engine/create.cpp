@@ -23,8 +23,8 @@ constinit pg::Query claim_keys{
     " SELECT $1, $2, $3, u.key, u.id FROM unnest($4, $5) AS u(key, id) WHERE u.key IS NOT NULL ON CONFLICT DO NOTHING RETURNING task_id",
     5, {OIDOID, INT4OID, TEXTOID, TEXTARRAYOID, INT8ARRAYOID}};
 constinit pg::Query find_keys{
-    "SELECT u.ord, k.task_id FROM unnest($4) WITH ORDINALITY AS u(key, ord) JOIN tasker.idempotency_keys k"
-    " ON k.owner = $1 AND k.task_namespace_id = $2 AND k.name = $3 AND k.idempotency_key = u.key",
+    "SELECT u.ord, k.task_id FROM unnest($4) WITH ORDINALITY AS u(key, ord) CROSS JOIN LATERAL (SELECT x.task_id FROM tasker.idempotency_keys x"
+    " WHERE x.owner = $1 AND x.task_namespace_id = $2 AND x.name = $3 AND x.idempotency_key = u.key OFFSET 0) k",
     4, {OIDOID, INT4OID, TEXTOID, TEXTARRAYOID}};
 
 constinit pg::Query insert_tasks{
@@ -49,8 +49,9 @@ constinit pg::Query insert_labels{
     3, {INT8ARRAYOID, TEXTARRAYOID, TEXTOID}};
 
 constinit pg::Query granted{
-    "SELECT 1 FROM tasker.definition_grants g WHERE g.task_namespace_id = $1 AND g.name = $2 AND pg_has_role($3, g.role::oid, 'USAGE') LIMIT 1", 3,
-    {INT4OID, TEXTOID, OIDOID}};
+    "SELECT 1 FROM tasker.definition_grants g WHERE g.task_namespace_id = $1 AND g.name = $2 AND pg_has_role($3, g.role::oid, 'USAGE')"
+    " AND pg_has_role(g.granted_by::oid, $4, 'USAGE') LIMIT 1",
+    4, {INT4OID, TEXTOID, OIDOID, OIDOID}};
 
 LOCKTAG definition_lock(int named_task_id) {
   LOCKTAG tag;
@@ -105,7 +106,7 @@ Oid owner_of(const store::CompiledDefinition &definition) {
     bool allowed = pg::has_privileges_of(user, definition.author);
     if (!allowed) {
       pg::OwnerScope as_owner(store::cached_extension_owner());
-      allowed = !pg::execute(granted, pg::Params().int4(definition.namespace_id).text(definition.name).oid(user)).rows.empty();
+      allowed = !pg::execute(granted, pg::Params().int4(definition.namespace_id).text(definition.name).oid(user).oid(definition.author)).rows.empty();
     }
     if (!allowed)
       throw tasker::Error(sqlstate::kInsufficientPrivilege, "permission denied for definition " + definition.ns + "." + definition.name, {},
@@ -229,7 +230,9 @@ void write_tasks(const NewTasks &request, const store::CompiledDefinition &defin
   params.text_or_null(request.initiator).text_or_null(request.source_system).text_or_null(request.reason).text_or_null(request.correlation_id)
       .datum(texts(request.tags)).datum(texts(request.bypass_steps));
   pg::execute(insert_tasks, params);
-  pg::execute(insert_steps, pg::Params().datum(id_array).int4(definition.named_task_id));
+  const pg::Result steps = pg::execute(insert_steps, pg::Params().datum(id_array).int4(definition.named_task_id));
+  if (steps.processed != fresh.size() * definition.steps.size())
+    throw tasker::Error("40001", "definition " + definition.ns + "." + definition.name + " was replaced at the same moment", {}, "Try again.");
   if (!request.tags.empty() || request.correlation_id)
     pg::execute(insert_labels, pg::Params().datum(id_array).datum(texts(request.tags)).text_or_null(request.correlation_id));
   if (later) {
@@ -269,10 +272,14 @@ bool role_is_gone(Oid role) {
   return pg::call([=] { return !SearchSysCacheExists1(AUTHOID, ObjectIdGetDatum(role)); });
 }
 
-void lock_definition(int named_task_id) {
+bool lock_definition(int named_task_id) {
   const LOCKTAG tag = definition_lock(named_task_id);
   const LOCKTAG *t = &tag;
-  pg::call([=] { (void)LockAcquire(t, AccessShareLock, false, false); });
+  return pg::call([=] {
+    if (LockAcquire(t, AccessShareLock, false, true) != LOCKACQUIRE_NOT_AVAIL) return true;
+    (void)LockAcquire(t, AccessShareLock, false, false);
+    return false;
+  });
 }
 
 bool lock_definition_exclusively(int named_task_id) {
@@ -288,13 +295,15 @@ std::vector<std::int64_t> create_tasks(const NewTasks &request) {
   store::DefinitionPtr definition;
   {
     pg::OwnerScope as_owner(store::cached_extension_owner());
-    const auto found = store::find_definition(request.ns, request.name, request.version);
+    // Whoever had to wait for a replacement looks again: what was found may be gone.
+    std::optional<store::FoundDefinition> found;
+    do found = store::find_definition(request.ns, request.name, request.version);
+    while (found && !found->retired && !lock_definition(found->named_task_id));
     if (!found)
       throw tasker::Error(sqlstate::kNoData, "definition " + request.ns + "." + request.name + (request.version ? " version " + *request.version : "") + " does not exist", {},
                           "Define it with tasker.define_task; tasker.named_task_list shows those there are.");
     if (found->retired)
       throw tasker::Error(sqlstate::kDefinitionInUse, "definition " + request.ns + "." + request.name + (request.version ? " version " + *request.version : "") + " is retired", {}, "Define a new version.");
-    lock_definition(found->named_task_id);
     definition = store::definition(found->named_task_id);
   }
   check_bypass(request, *definition);

@@ -33,7 +33,8 @@ std::string connect_problem(Oid role);
 bool role_is_gone(Oid role);
 
 // Holds definitions against replacement until the end of the transaction (share), or asks whether nobody does (exclusive, no wait).
-void lock_definition(int named_task_id);
+// false: the lock is held now, but after a wait, in which the definition may have been replaced.
+bool lock_definition(int named_task_id);
 bool lock_definition_exclusively(int named_task_id);
 
 }  // namespace tasker::engine

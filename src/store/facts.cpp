@@ -26,13 +26,15 @@ constinit pg::Query select_home{
 constinit pg::Query first_task{"SELECT t.home FROM tasker.tasks t WHERE t.task_id > $1 ORDER BY t.task_id LIMIT 1", 1, {INT8OID}};
 constinit pg::Query foreign_task{"SELECT 1 FROM tasker.tasks t WHERE t.live AND t.home <> $1 LIMIT 1", 1, {INT8OID}};
 
+// OFFSET 0 keeps the planner from turning a look-up by key into a walk through everything that is live.
 // A step with one parent is ready when that parent is done; with more, when its counter is zero.
 constinit pg::Query select_ready{
     "SELECT t.task_id, s.step_no, s.element, t.named_task_id, t.priority + d.priority, t.owner::oid, greatest(s.next_attempt_at, t.run_at),"
     " t.failing OR t.uneven"
-    " FROM unnest($1) WITH ORDINALITY AS u(task_id, ord) JOIN tasker.tasks t ON t.task_id = u.task_id"
-    " JOIN tasker.workflow_steps s ON s.task_id = t.task_id"
-    " JOIN tasker.named_steps d ON d.named_task_id = t.named_task_id AND d.step_no = s.step_no"
+    " FROM unnest($1) WITH ORDINALITY AS u(task_id, ord)"
+    " CROSS JOIN LATERAL (SELECT * FROM tasker.tasks x WHERE x.task_id = u.task_id OFFSET 0) t"
+    " CROSS JOIN LATERAL (SELECT * FROM tasker.workflow_steps x WHERE x.task_id = t.task_id OFFSET 0) s"
+    " CROSS JOIN LATERAL (SELECT * FROM tasker.named_steps x WHERE x.named_task_id = t.named_task_id AND x.step_no = s.step_no OFFSET 0) d"
     " WHERE t.live AND NOT t.paused AND t.home = $2 AND s.state IN ('pending', 'error') AND NOT s.permanent AND s.waiting_on = 0"
     " AND (s.state = 'pending' OR d.retryable AND s.attempts < coalesce(s.max_attempts, d.max_attempts))"
     " AND (cardinality(d.parents) <> 1 OR EXISTS (SELECT FROM tasker.workflow_steps p WHERE p.task_id = s.task_id AND p.step_no = d.parents[1]"
@@ -40,7 +42,8 @@ constinit pg::Query select_ready{
     " ORDER BY u.ord, s.step_no",
     2, {INT8ARRAYOID, INT8OID}};
 constinit pg::Query select_watched{
-    "SELECT t.task_id FROM unnest($1) AS u(task_id) JOIN tasker.tasks t ON t.task_id = u.task_id WHERE t.live AND (t.failing OR t.uneven)", 1,
+    "SELECT t.task_id FROM unnest($1) AS u(task_id) CROSS JOIN LATERAL (SELECT * FROM tasker.tasks x WHERE x.task_id = u.task_id OFFSET 0) t"
+    " WHERE t.live AND (t.failing OR t.uneven)", 1,
     {INT8ARRAYOID}};
 
 constinit pg::Query select_page{

@@ -21,7 +21,7 @@ constinit pg::Query update_steps{
     " FROM unnest($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, $16)"
     " AS u(task_id, step_no, element, moves, state, hops, attempts, generation, permanent, max_attempts, waiting_on,"
     " started_at, finished_at, next_attempt_at, result, error)"
-    " WHERE s.task_id = u.task_id AND s.step_no = u.step_no AND s.element = u.element AND s.moves = u.moves",
+    " WHERE s.task_id = u.task_id AND s.step_no = u.step_no AND s.element = u.element AND s.moves = u.moves AND s.task_id = ANY ($1)",
     16,
     {INT8ARRAYOID, INT4ARRAYOID, INT4ARRAYOID, INT4ARRAYOID, TEXTARRAYOID, INT4ARRAYOID, INT4ARRAYOID, INT4ARRAYOID, BOOLARRAYOID,
      INT4ARRAYOID, INT4ARRAYOID, TIMESTAMPTZARRAYOID, TIMESTAMPTZARRAYOID, TIMESTAMPTZARRAYOID, JSONBARRAYOID, TEXTARRAYOID}};
@@ -38,7 +38,7 @@ constinit pg::Query update_tasks{
     "UPDATE tasker.tasks t SET"
     " state = CASE WHEN u.may_complete AND t.sinks_left = u.sinks AND NOT t.uneven AND NOT t.failing THEN 'complete' ELSE u.state END::tasker.task_state,"
     " moves = t.moves + u.hops + (u.may_complete AND t.sinks_left = u.sinks AND NOT t.uneven AND NOT t.failing)::int,"
-    " sinks_left = t.sinks_left - u.sinks, failing = t.failing OR u.failing, uneven = t.uneven OR u.uneven,"
+    " sinks_left = t.sinks_left - u.sinks, failing = (t.failing OR u.failing) AND u.state NOT IN ('complete', 'cancelled', 'resolved_manually'), uneven = t.uneven OR u.uneven,"
     " live = u.live AND NOT (u.may_complete AND t.sinks_left = u.sinks AND NOT t.uneven AND NOT t.failing),"
     " runnable = CASE WHEN NOT u.live THEN false WHEN u.unpark THEN true ELSE t.runnable END"
     "   AND NOT (u.may_complete AND t.sinks_left = u.sinks AND NOT t.uneven AND NOT t.failing),"
@@ -47,7 +47,8 @@ constinit pg::Query update_tasks{
     " error = CASE WHEN t.live THEN coalesce(t.error, u.error) ELSE u.error END"
     " FROM unnest($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12)"
     " AS u(task_id, moves, state, hops, sinks, may_complete, failing, uneven, live, unpark, started_at, error)"
-    " WHERE t.task_id = u.task_id AND t.moves = u.moves"
+    // The second condition bounds every plan to these rows, whatever the statistics say.
+    " WHERE t.task_id = u.task_id AND t.moves = u.moves AND t.task_id = ANY ($1)"
     " RETURNING t.task_id, t.state::text, t.moves, t.sinks_left, t.failing, t.uneven, t.finished_at",
     12,
     {INT8ARRAYOID, INT4ARRAYOID, TEXTARRAYOID, INT4ARRAYOID, INT4ARRAYOID, BOOLARRAYOID, BOOLARRAYOID, BOOLARRAYOID, BOOLARRAYOID,

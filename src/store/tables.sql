@@ -139,7 +139,8 @@ CREATE TABLE tasker.tasks (
 ) WITH (fillfactor = 70, autovacuum_vacuum_scale_factor = 0.01, autovacuum_vacuum_cost_delay = 0);
 COMMENT ON TABLE tasker.tasks IS 'One row per task. moves counts state changes; live and runnable are index predicates flipped at the end and at parking; failing: a step can no longer succeed by itself; uneven: a step was skipped, resolved or cancelled, so completion is decided by a full count instead of by sinks';
 CREATE INDEX tasks_runnable ON tasker.tasks ((- priority), task_id) WHERE runnable;
-CREATE INDEX tasks_live ON tasker.tasks (task_id) WHERE live;
+-- Also for dead letters: live tasks and failed ones, never those that are done.
+CREATE INDEX tasks_open ON tasker.tasks (task_id) WHERE live OR failing;
 
 CREATE TABLE tasker.workflow_steps (
   task_id bigint NOT NULL,
@@ -200,7 +201,7 @@ COMMENT ON TABLE tasker.timers IS 'What becomes due by itself: run_at (step_no 0
 CREATE INDEX timers_due ON tasker.timers (due_at, task_id, step_no, element);
 
 CREATE TABLE tasker.idempotency_keys (
-  owner oid NOT NULL,
+  owner regrole NOT NULL,
   task_namespace_id integer NOT NULL,
   name text NOT NULL,
   idempotency_key text NOT NULL,

@@ -75,6 +75,7 @@ class Dispatcher {
   void assign();
   bool assign_to(Oid owner, OwnerQueue &queue);
   int pick_executor(Oid owner, bool fast, int *room) const;
+  bool about_to_report(Oid owner) const;
   bool start_executor(Oid owner, OwnerQueue &queue);
   bool make_room(Oid owner, bool first);
   void fail_orphans(OwnerQueue &queue);

@@ -28,6 +28,7 @@ inline constexpr std::uint64_t kFastBacklog = 32;        // entries of fast step
 inline constexpr TimestampTz kTerminateAfter = 5 * USECS_PER_SEC;
 inline constexpr TimestampTz kPreemptAfter = USECS_PER_SEC;
 inline constexpr TimestampTz kTakeBackAfter = 20 * 1000;
+inline constexpr TimestampTz kAboutToReport = 2 * 1000;
 inline constexpr TimestampTz kOwnerRetry = 30 * USECS_PER_SEC;
 inline constexpr TimestampTz kEvictBusyAfter = 250 * 1000;
 
@@ -174,14 +175,28 @@ int Dispatcher::pick_executor(Oid owner, bool fast, int *room) const {
   return best;
 }
 
+// Does an executor of this owner have work, but no handler running? It commits, or has just done so.
+bool Dispatcher::about_to_report(Oid owner) const {
+  for (int i = 0; i < store::shared->executor_count; i++) {
+    ExecutorSlot &slot = store::executor_slot(i);
+    const store::SpinGuard guard(slot);
+    if (slot.state == ExecutorState::kRunning && slot.database == MyDatabaseId && slot.owner == owner && !slot.stop && slot.run_number == 0 &&
+        slot.assigned > slot.done)
+      return true;
+  }
+  return false;
+}
+
 // Moves steps from the queue into one mailbox. False: no executor has room now.
 bool Dispatcher::assign_to(Oid owner, OwnerQueue &queue) {
   const bool fast = store::is_batchable(queue.steps.top().named_task_id, queue.steps.top().key.step_no, store::settings.max_batch_duration_ms);
   int room = 0;
   const int index = pick_executor(owner, fast, &room);
   if (index < 0) {
-    if (queue.waiting_since == 0) queue.waiting_since = GetCurrentTimestamp();
-    start_executor(owner, queue);
+    const TimestampTz now = GetCurrentTimestamp();
+    if (queue.waiting_since == 0) queue.waiting_since = now;
+    // The hint of a child comes with the commit of its parent, a moment before that executor reports itself free.
+    if (now - queue.waiting_since > kAboutToReport || !about_to_report(owner)) start_executor(owner, queue);
     return false;
   }
   queue.waiting_since = 0;

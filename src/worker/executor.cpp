@@ -179,6 +179,7 @@ class Executor {
 
   // Sleeps until there is something to do. False: leave.
   bool idle() {
+    bool reported = false;
     for (;;) {
       bool work, stop;
       TimestampTz last;
@@ -193,7 +194,11 @@ class Executor {
       const TimestampTz leave_at = last + static_cast<TimestampTz>(store::settings.executor_idle_timeout_s) * USECS_PER_SEC;
       const TimestampTz now = GetCurrentTimestamp();
       if (now >= leave_at) return leave();
-      wait_for_work(static_cast<long>((leave_at - now) / 1000) + 1, pg::wait_event(&idle_event, "TaskerExecutorMain"));
+      const long rest = static_cast<long>((leave_at - now) / 1000) + 1;
+      wait_for_work(reported ? rest : std::min(rest, 1000L), pg::wait_event(&idle_event, "TaskerExecutorMain"));
+      if (reported || slot->taken < slot->assigned) continue;
+      pgstat_report_stat(true);  // a second of rest: the counters of the last batches go out before a long sleep
+      reported = true;
     }
   }
 
@@ -282,6 +287,7 @@ class Executor {
     } catch (...) {
       const pg::Caught error = pg::describe_current_exception();
       recover(batch, error, stage >= kRecording, solo, keys);
+      pgstat_report_activity(STATE_IDLE, nullptr);
       return;
     }
     after_commit(batch);
