@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <map>
 
+#include "engine/create.hpp"
 #include "pg/deadline.hpp"
 #include "pg/fault.hpp"
 #include "pg/memory.hpp"
@@ -290,6 +291,8 @@ void Batch::settle_failure(Outcome &outcome, const pg::Caught &error, Interrupti
   if (interrupted && why == Interruption::kForeign && options_.propagate_cancel)
     throw tasker::Error("57014", "canceling statement due to user request");
   pg::Caught told = error;
+  // A role that is dropped under its running step makes catalog look-ups fail in many ways; this is what they mean.
+  if (role_is_gone(GetSessionUserId())) told = {"28000", "the owner of the task does not exist any more", error.message, "Create the task again as another role.", {}};
   const char *category = nullptr;
   if (interrupted && why == Interruption::kTimeout) {
     category = "timeout";
