@@ -64,7 +64,9 @@ for my $command ('DROP EXTENSION tasker CASCADE', 'DROP DATABASE first', 'ALTER 
   my ($rc) = $t->try_sql($command, user => 'alice', db => $command =~ /DATABASE/ ? 'postgres' : 'first');
   isnt($rc, 0, "alice may not: $command");
 }
-is_deeply([ sort $t->pids('executor', 'first') ], \@before, 'and no executor has left for that');
+# Another one may have come meanwhile for what was waiting.
+my %now = map { $_ => 1 } $t->pids('executor', 'first');
+is_deeply([ grep { !$now{$_} } @before ], [], 'and no executor has left for that');
 $t->all_done('nor does a step notice', 30, 'first');
 is($t->sql('SELECT max(attempts) FROM tasker.workflow_steps', 'first'), 1, 'no attempt is charged so far');
 
