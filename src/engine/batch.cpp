@@ -81,7 +81,7 @@ void Batch::load(const std::vector<store::StepKey> &keys) {
 }
 
 // Reads the parents that this batch does not know yet and drops candidates with one that is not done.
-bool Batch::load_parents(std::vector<Outcome> &candidates) {
+void Batch::load_parents(std::vector<Outcome> &candidates) {
   std::vector<store::StepKey> wanted;
   for (const Outcome &c : candidates)
     for (int parent : c.step().parents) {
@@ -95,7 +95,6 @@ bool Batch::load_parents(std::vector<Outcome> &candidates) {
                        [&](int parent) { return !satisfied_.contains({c.loaded.task.task_id, parent, -1}); });
   };
   std::erase_if(candidates, unready);
-  return !candidates.empty();
 }
 
 Datum Batch::results_of_parents(const Outcome &outcome) const {

@@ -37,6 +37,13 @@ class RunObserver {
   virtual Interruption end() = 0;
 };
 
+// For batches that only record what ended elsewhere.
+class NothingRuns final : public RunObserver {
+ public:
+  void begin(const store::LoadedStep &, int) override {}
+  Interruption end() override { return Interruption::kNone; }
+};
+
 struct BatchOptions {
   std::int64_t nonce = 0;        // of this database: other tasks are left alone
   bool solo = false;             // one step, errors at commit are its own
@@ -102,7 +109,7 @@ class Batch {
     Datum result;
   };
   bool runnable(const store::LoadedStep &loaded) const;
-  bool load_parents(std::vector<Outcome> &candidates);
+  void load_parents(std::vector<Outcome> &candidates);
   void run_one(Outcome &outcome);
   void fire_deferred();
   std::optional<pg::Caught> run_handler(Outcome &outcome, const HandlerCall &call, Interruption &why);

@@ -46,13 +46,6 @@ void Transaction::take_snapshot() {
   snapshot_ = true;
 }
 
-void Transaction::fresh_snapshot() {
-  call([] {
-    PopActiveSnapshot();
-    PushActiveSnapshot(GetTransactionSnapshot());
-  });
-}
-
 std::optional<Caught> in_savepoint(const std::function<void()> &body) {
   MemoryContext context = CurrentMemoryContext;
   ResourceOwner owner = CurrentResourceOwner;

@@ -23,8 +23,6 @@ class Transaction {
   void drop_snapshot();
   // Takes one again, if there is none.
   void take_snapshot();
-  // Pops the old active snapshot and pushes one that sees what has been committed since.
-  void fresh_snapshot();
 
  private:
   bool open_ = true;

@@ -81,7 +81,6 @@ struct ExecutorSlot {
   int pid, proc;
   std::uint32_t generation;
   bool stop;                    // leave as soon as the batch is done
-  bool clean_exit;              // left by itself, nothing to account for
   std::uint64_t assigned, taken, done;
   MailboxEntry mailbox[kMailboxSize];
   // What runs now. run_number is 0 outside user code; each handler call gets the next number.

@@ -59,12 +59,6 @@ extern "C" void dispatcher_exit(int, Datum) {
   store::wake_launcher();
 }
 
-class SimpleObserver final : public engine::RunObserver {
- public:
-  void begin(const store::LoadedStep &, int) override {}
-  engine::Interruption end() override { return engine::Interruption::kNone; }
-};
-
 }  // namespace
 
 Dispatcher::Dispatcher(int database_index)
@@ -146,7 +140,7 @@ void Dispatcher::count_crashes() {
   for (const CrashedRun &run : crashed_runs()) {
     const Note &note = run.note;
     pg::OwnedContext memory(TopMemoryContext, "tasker crash");
-    SimpleObserver observer;
+    engine::NothingRuns observer;
     engine::BatchOptions options;
     options.nonce = home_.nonce;
     engine::Batch batch(options, observer, memory.get());

@@ -42,12 +42,6 @@ int worker_slots_left(int executors) {
   return max_worker_processes - store::settings.reserved_worker_slots - 1 - dispatchers - executors;
 }
 
-class LostRunObserver final : public engine::RunObserver {
- public:
-  void begin(const store::LoadedStep &, int) override {}
-  engine::Interruption end() override { return engine::Interruption::kNone; }
-};
-
 }  // namespace
 
 // After a restart of the dispatcher: what live executors hold counts as running.
@@ -123,7 +117,7 @@ void Dispatcher::record_lost_run(const ExecutorSlot &lost) {
   const bool late = GetCurrentTimestamp() >= lost.deadline;
   const pg::Caught error{late ? "57014" : "57P01", late ? "the step ran past its timeout and did not answer to a cancel" : "the executor was terminated while it ran the step",
                          {}, {}, {}};
-  LostRunObserver observer;
+  engine::NothingRuns observer;
   pg::OwnedContext memory(TopMemoryContext, "tasker lost run");
   engine::BatchOptions options;
   options.nonce = home_.nonce;
@@ -278,7 +272,7 @@ bool Dispatcher::start_executor(Oid owner, OwnerQueue &queue) {
       slot.pid = 0;
       slot.proc = -1;
       slot.generation++;
-      slot.stop = slot.clean_exit = slot.terminated = false;
+      slot.stop = slot.terminated = false;
       slot.assigned = slot.taken = slot.done = 0;
       slot.run_number = slot.last_run = slot.cancel_run = slot.preempt_run = 0;
       slot.last_active = now;
@@ -290,7 +284,7 @@ bool Dispatcher::start_executor(Oid owner, OwnerQueue &queue) {
   view = {};
   view.generation = store::executor_slot(index).generation;
   view.started_at = now;
-  view.handle = start_worker("tasker_executor_main", "tasker executor", index, 0);
+  view.handle = start_worker("tasker_executor_main", "tasker executor", index);
   if (view.handle != nullptr) return true;
   store::executor_slot(index).state = ExecutorState::kFree;
   queue.blocked_until = GetCurrentTimestamp() + USECS_PER_SEC;  // a full worker table: start_worker has said so
@@ -305,7 +299,7 @@ void Dispatcher::fail_orphans(OwnerQueue &queue) {
     const StepKey key = queue.steps.top().key;
     queue.steps.pop();
     queued_.erase(key);
-    LostRunObserver observer;
+    engine::NothingRuns observer;
     engine::BatchOptions options;
     options.nonce = home_.nonce;
     engine::Batch batch(options, observer, pass_memory_.get());

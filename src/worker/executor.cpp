@@ -457,7 +457,6 @@ void executor_main(int index) {
   }
   store::wake(dispatcher_proc());
   Executor(nonce).run();
-  slot->clean_exit = true;
 }
 
 }  // namespace

@@ -134,7 +134,7 @@ class Launcher {
     slot.starting = true;
     slot.wanted = false;
     slot.retry_at = now + 30 * USECS_PER_SEC;
-    BackgroundWorkerHandle *handle = start_worker("tasker_dispatcher_main", "tasker dispatcher", index, 0);
+    BackgroundWorkerHandle *handle = start_worker("tasker_dispatcher_main", "tasker dispatcher", index);
     if (handle == nullptr) {
       slot.starting = false;
       slot.state = DatabaseState::kUnknown;

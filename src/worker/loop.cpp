@@ -24,12 +24,11 @@ void wait_for_work(long milliseconds, std::uint32_t event) {
   });
 }
 
-BackgroundWorkerHandle *start_worker(const char *function, const char *type, int slot, std::uint32_t extra_flags) {
+BackgroundWorkerHandle *start_worker(const char *function, const char *type, int slot) {
   static constinit TimestampTz warned_at = 0;
   BackgroundWorker worker;
   std::memset(&worker, 0, sizeof worker);
   worker.bgw_flags = BGWORKER_SHMEM_ACCESS | BGWORKER_BACKEND_DATABASE_CONNECTION;
-  (void)extra_flags;
   worker.bgw_start_time = BgWorkerStart_RecoveryFinished;
   worker.bgw_restart_time = BGW_NEVER_RESTART;
   strlcpy(worker.bgw_library_name, "tasker", sizeof worker.bgw_library_name);

@@ -14,7 +14,7 @@ void wait_for_work(long milliseconds, std::uint32_t event);
 
 // Registers a dynamic worker whose argument is a slot number. Null when the worker table is full: then one WARNING a
 // minute says what to do, and work goes on with what there is.
-BackgroundWorkerHandle *start_worker(const char *function, const char *type, int slot, std::uint32_t extra_flags);
+BackgroundWorkerHandle *start_worker(const char *function, const char *type, int slot);
 bool worker_stopped(BackgroundWorkerHandle *handle);
 
 inline constexpr int kExitForGood = 0;  // unregisters
