@@ -75,6 +75,14 @@ constinit pg::Query insert_tally{
 constinit pg::Query insert_clean_tally{
     "INSERT INTO tasker.tallies (named_task_id, tasks_complete, steps_complete) VALUES ($1, $2, $3)", 3, {INT4OID, INT8OID, INT8OID}};
 
+constinit pg::Query fold{
+    "WITH gone AS (DELETE FROM tasker.tallies RETURNING *)"
+    " INSERT INTO tasker.tallies SELECT named_task_id, sum(tasks_complete), sum(tasks_error), sum(tasks_cancelled), sum(tasks_resolved_manually), sum(steps_pending),"
+    " sum(steps_complete), sum(steps_error), sum(steps_cancelled), sum(steps_resolved_manually), sum(steps_skipped), sum(error_steps_retryable), sum(error_steps_exhausted)"
+    " FROM gone GROUP BY named_task_id",
+    0, {}};
+constinit pg::Query foldable{"SELECT count(*) > count(DISTINCT named_task_id) FROM tasker.tallies", 0, {}};
+
 template <class State>
 [[noreturn]] void refuse_move(State from, State to) {
   throw tasker::Error(sqlstate::kIllegalMove, std::string("a move from ") + core::to_string(from) + " to " + core::to_string(to) + " is not allowed");
@@ -234,6 +242,10 @@ void tally(std::int64_t task_id, int named_task_id, core::TaskState state, int s
 
 void tally_complete(int named_task_id, int tasks, int steps_each) {
   pg::execute(insert_clean_tally, pg::Params().int4(named_task_id).int8(tasks).int8(static_cast<std::int64_t>(tasks) * steps_each));
+}
+
+void fold_tallies() {
+  if (pg::execute(foldable).rows.boolean(0, 1)) pg::execute(fold);
 }
 
 std::string actor_metadata(const std::optional<std::string> &reason, std::initializer_list<std::pair<const char *, std::string>> more) {

@@ -74,6 +74,9 @@ void tally(std::int64_t task_id, int named_task_id, core::TaskState state, int s
 // The same for many clean completions of one definition at once.
 void tally_complete(int named_task_id, int tasks, int steps_each);
 
+// Adds the differences up, to one row per definition.
+void fold_tallies();
+
 // {"actor": …, "reason": …} with the session's user; reason left out when nothing.
 std::string actor_metadata(const std::optional<std::string> &reason, std::initializer_list<std::pair<const char *, std::string>> more = {});
 

@@ -10,6 +10,7 @@
 #include "pg/security.hpp"
 #include "pg/xact.hpp"
 #include "store/hints.hpp"
+#include "store/moves.hpp"
 #include "store/settings.hpp"
 #include "worker/loop.hpp"
 #include "worker/notes.hpp"
@@ -235,12 +236,17 @@ void Dispatcher::fire_timers(TimestampTz now) {
   }
 }
 
+// The first one, at the start, is due at once.
+TimestampTz Dispatcher::next_sweep() const {
+  return swept_at_ == 0 ? 0 : swept_at_ + static_cast<TimestampTz>(store::settings.sweep_interval_s) * USECS_PER_SEC;
+}
+
 // Everything that needs SQL, in one transaction; nothing at all when there is nothing.
 void Dispatcher::work_on_tables() {
   const TimestampTz now = GetCurrentTimestamp();
-  if (next_sweep_ == 0) next_sweep_ = now + static_cast<TimestampTz>(store::settings.sweep_interval_s) * USECS_PER_SEC;
-  if (now >= next_sweep_) {
-    next_sweep_ = 0;
+  const bool due = now >= next_sweep();
+  if (due) {
+    swept_at_ = now;
     page_ = {};
     sweeping_ = true;
   }
@@ -251,7 +257,7 @@ void Dispatcher::work_on_tables() {
     sweeping_ = true;
   }
   const bool timers_wanted = more_timers_ && timers_.size() < kMaxTimers / 2;
-  if (look_.empty() && !(sweeping_ && room) && settle_.empty() && !timers_wanted && !recheck_runs_) return;
+  if (look_.empty() && !(sweeping_ && room) && settle_.empty() && !timers_wanted && !recheck_runs_ && !due) return;
   pg::Transaction transaction;
   {
     pg::OwnerScope as_owner(store::cached_extension_owner(), 100);
@@ -271,6 +277,7 @@ void Dispatcher::work_on_tables() {
     }
     if (sweeping_ && room) read_page();
     if (recheck_runs_) recheck_runs();
+    if (due) store::fold_tallies();
   }
   transaction.commit();
   settle_watched();
@@ -319,7 +326,7 @@ long Dispatcher::sleep_ms(TimestampTz now) const {
   if (!look_.empty() || !settle_.empty()) return 0;
   const bool room = queued_.size() < static_cast<std::size_t>(store::settings.ready_buffer) / 2;
   if (!home_.held && ((sweeping_ && room) || (more_timers_ && timers_.size() < kMaxTimers / 2))) return 0;
-  TimestampTz until = next_sweep_ != 0 ? next_sweep_ : now + 3600 * USECS_PER_SEC;
+  TimestampTz until = home_.held ? now + 3600 * USECS_PER_SEC : next_sweep();
   if (!timers_.empty()) until = std::min(until, timers_.top().hint.due);
   // While something runs or waits for an executor its limits are watched; an idle dispatcher sleeps.
   if (!in_flight_.empty()) until = std::min(until, now + 100 * 1000);

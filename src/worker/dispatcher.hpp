@@ -63,6 +63,7 @@ class Dispatcher {
   void enqueue(const store::Hint &hint);
   void fire_timers(TimestampTz now);
   void work_on_tables();
+  TimestampTz next_sweep() const;
   void read_page();
   void settle_watched();
   void count_crashes();
@@ -108,7 +109,7 @@ class Dispatcher {
   bool sweeping_ = true;                         // pages left to read
   bool recheck_runs_ = true;                     // cancels may have been lost: compare what runs with its rows
   bool dropped_ = false;                         // the buffer was full: sweep again when there is room
-  TimestampTz next_sweep_ = 0, empty_since_ = 0;
+  TimestampTz swept_at_ = 0, empty_since_ = 0;
   std::vector<ExecutorView> views_;
 };
 

@@ -130,5 +130,14 @@ is($t->sql("SELECT count(*) FROM tasker.tasks WHERE task_id = $ids[1]"), 0, 'in 
 
 $t->all_done('everything has ended');
 $t->ledger_exact('ledger');
+
+# The counts of finished tasks were written batch by batch; the sweep adds them up, and they stay what they were.
+my $counts = q{SELECT sum(tasks_complete) || ' ' || sum(steps_complete) FROM tasker.tallies};
+my $counted = $t->sql($counts);
+cmp_ok($t->sql('SELECT count(*) - count(DISTINCT named_task_id) FROM tasker.tallies'), '>', 10, 'many differences');
+$t->sql('ALTER SYSTEM SET tasker.sweep_interval = 1');
+$t->sql('SELECT pg_reload_conf()');
+$t->wait_ok('SELECT count(*) = count(DISTINCT named_task_id) FROM tasker.tallies', 'one row per definition after a sweep', 20);
+is($t->sql($counts), $counted, 'with the same sums');
 $node->stop;
 done_testing();
