@@ -93,7 +93,7 @@ void Dispatcher::run() {
     const TimestampTz now = GetCurrentTimestamp();
     watch_runs(now);
     slot_.failures = 0;  // a whole pass has worked
-    pgstat_report_stat(false);
+    pg::call([] { pgstat_report_stat(false); });
     if (nothing_to_do()) {
       if (empty_since_ == 0) empty_since_ = now;
       if (now - empty_since_ > kIdleBeforeLeaving) {

@@ -197,7 +197,7 @@ class Executor {
       const long rest = static_cast<long>((leave_at - now) / 1000) + 1;
       wait_for_work(reported ? rest : std::min(rest, 1000L), pg::wait_event(&idle_event, "TaskerExecutorMain"));
       if (reported || slot->taken < slot->assigned) continue;
-      pgstat_report_stat(true);  // a second of rest: the counters of the last batches go out before a long sleep
+      pg::call([] { pgstat_report_stat(true); });  // a second of rest: the counters of the last batches go out before a long sleep
       reported = true;
     }
   }
@@ -282,7 +282,7 @@ class Executor {
       TASKER_FAULT("commit.before");
       transaction.commit();
       TASKER_FAULT("commit.after");
-      pgstat_report_stat(false);
+      pg::call([] { pgstat_report_stat(false); });
       pgstat_report_activity(STATE_IDLE, nullptr);
     } catch (...) {
       const pg::Caught error = pg::describe_current_exception();
