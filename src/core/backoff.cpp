@@ -12,6 +12,12 @@ double zero_unless_positive(double value) noexcept { return value > 0 ? value : 
 
 }  // namespace
 
+double jitter_factor(const Backoff &backoff, double unit_random) noexcept {
+  const double jitter = std::min(zero_unless_positive(backoff.jitter), 1.0);
+  const double unit = std::min(zero_unless_positive(unit_random), 1.0);
+  return 1 + jitter * (2 * unit - 1);
+}
+
 double backoff_seconds(const Backoff &backoff, int attempts, double unit_random) noexcept {
   const double base = zero_unless_positive(backoff.base_seconds);
   const double cap = zero_unless_positive(backoff.max_seconds);
@@ -19,9 +25,7 @@ double backoff_seconds(const Backoff &backoff, int attempts, double unit_random)
   if (base == 0 || cap == 0) return 0;
   const double growth = std::pow(zero_unless_positive(backoff.multiplier), std::max(attempts, 1) - 1);
   const double delay = std::min(base * growth, cap);
-  const double jitter = std::min(zero_unless_positive(backoff.jitter), 1.0);
-  const double unit = std::min(zero_unless_positive(unit_random), 1.0);
-  const double spread = delay * (1 + jitter * (2 * unit - 1));
+  const double spread = delay * jitter_factor(backoff, unit_random);
   // Only an endless maximum leads here.
   return std::isfinite(spread) ? spread : kRequestedDelayCapSeconds;
 }

@@ -20,6 +20,8 @@ inline constexpr double kRequestedDelayCapSeconds = 300;
 
 // attempts: how many attempts have been made (≥ 1). unit_random: in [0, 1), from the caller. Result in seconds, ≥ 0.
 double backoff_seconds(const Backoff &backoff, int attempts, double unit_random) noexcept;
+// What jitter makes of a delay: in [1 - jitter, 1 + jitter].
+double jitter_factor(const Backoff &backoff, double unit_random) noexcept;
 // The delay to use: the requested one (capped) when there is one, else the backoff.
 double retry_delay_seconds(const Backoff &backoff, int attempts, std::optional<double> requested_seconds, double unit_random) noexcept;
 

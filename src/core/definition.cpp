@@ -19,8 +19,9 @@ namespace {
 constexpr std::string_view kTaskKeys[] = {"name",             "namespace", "version", "description", "context_schema",
                                           "deadline_seconds", "run_as",    "steps"};
 constexpr std::string_view kReservedTaskKeys[] = {"on_error", "on_complete"};
-constexpr std::string_view kStepKeys[] = {"name",    "handler",         "depends_on", "description",     "dependent_system", "retryable", "max_attempts",
-                                          "backoff", "timeout_seconds", "skippable",  "own_transaction", "isolation",        "priority",  "events"};
+constexpr std::string_view kStepKeys[] = {"name",         "handler", "depends_on", "description", "dependent_system", "retryable",
+                                          "max_attempts", "backoff", "retry_on",   "fail_on",     "timeout_seconds",  "skippable",
+                                          "own_transaction", "isolation", "priority", "events"};
 constexpr std::string_view kReservedStepKeys[] = {"when", "map", "compensate_with", "cache_seconds"};
 constexpr std::string_view kBackoffKeys[] = {"base_seconds", "multiplier", "max_seconds", "jitter"};
 constexpr std::string_view kEventKeys[] = {"name", "condition", "description"};
@@ -147,6 +148,44 @@ void check_backoff(const Object &owner, Backoff &backoff, Findings &findings) {
   assign(backoff.jitter, object.number("jitter", 0, 1));
 }
 
+// A five-character SQLSTATE or its class.
+bool sqlstate_pattern(std::string_view code) {
+  const auto digit_or_capital = [](char c) { return (c >= '0' && c <= '9') || (c >= 'A' && c <= 'Z'); };
+  return (code.size() == 5 || code.size() == 2) && std::all_of(code.begin(), code.end(), digit_or_capital);
+}
+
+// Fills `target` with one list of codes; an entry of `opposite` is a fault.
+void check_codes(const Object &owner, std::string_view key, const std::vector<std::string> &opposite, std::vector<std::string> &target,
+                 Findings &findings) {
+  constexpr const char *kCodeHint = "write a five-character SQLSTATE or its two-character class";
+  const json *value = owner.find(key);
+  if (value == nullptr) return;
+  if (!value->is_array()) return owner.fault(key, "must be an array of SQLSTATEs", kCodeHint);
+  if (value->size() > kMaxOverrides) {
+    return owner.fault(key, "has " + std::to_string(value->size()) + " entries, more than " + std::to_string(kMaxOverrides), "name whole classes");
+  }
+  for (std::size_t i = 0; i < value->size(); ++i) {
+    const json &element = (*value)[i];
+    const std::string here = child_pointer(owner.pointer_to(key), i);
+    if (!element.is_string()) {
+      findings.add(here, in_quotes(key) + " must hold SQLSTATEs", kCodeHint);
+      continue;
+    }
+    const std::string &code = element.get_ref<const std::string &>();
+    if (!sqlstate_pattern(code)) {
+      findings.add(here, in_quotes(code) + " is not an SQLSTATE", kCodeHint);
+    } else if (code.starts_with("00")) {
+      findings.add(here, in_quotes(code) + " means success", "remove it: only errors are classified");
+    } else if (std::find(target.begin(), target.end(), code) != target.end()) {
+      findings.add(here, in_quotes(code) + " is listed twice", "remove one of the two");
+    } else if (std::find(opposite.begin(), opposite.end(), code) != opposite.end()) {
+      findings.add(here, in_quotes(code) + " is in both \"retry_on\" and \"fail_on\"", "keep it in one of them");
+    } else {
+      target.push_back(code);
+    }
+  }
+}
+
 // Plain strings become objects, so that whoever publishes reads one form only.
 void check_events(const Object &owner, json &events, Findings &findings) {
   const json *value = owner.find("events");
@@ -199,6 +238,8 @@ StepDefinition check_step(const json &value, const std::string &pointer, Finding
   assign(step.retryable, object.flag("retryable"));
   assign(step.max_attempts, object.integer("max_attempts", 0, kMaxAttempts));
   check_backoff(object, step.backoff, findings);
+  check_codes(object, "retry_on", {}, step.overrides.retry_on, findings);
+  check_codes(object, "fail_on", step.overrides.retry_on, step.overrides.fail_on, findings);
   step.timeout_seconds = object.number("timeout_seconds", kMinDuration, kMaxTimeout);
   assign(step.skippable, object.flag("skippable"));
   assign(step.isolation, object.one_of("isolation", kIsolations));

@@ -13,6 +13,7 @@
 #include <vector>
 
 #include "core/backoff.hpp"
+#include "core/failure.hpp"
 #include "core/json.hpp"
 
 namespace tasker::core {
@@ -22,6 +23,7 @@ inline constexpr std::size_t kMaxTaskName = 64;         // name, namespace, depe
 inline constexpr std::size_t kMaxStepName = 128;        // steps, events
 inline constexpr std::size_t kMaxSteps = 100'000;
 inline constexpr int kMaxAttempts = 1000;               // from 0, which like 1 gives one attempt: the first is always allowed
+inline constexpr std::size_t kMaxOverrides = 100;      // of retry_on, and of fail_on
 inline constexpr int kMaxPriority = 1'000'000;          // and down to -kMaxPriority
 inline constexpr double kMaxBackoffBase = 86'400;       // a day, from 0
 inline constexpr double kMaxBackoffMultiplier = 100;    // from 1
@@ -49,6 +51,7 @@ struct StepDefinition {
   bool retryable = true;
   int max_attempts = 3;
   Backoff backoff;
+  FailureOverrides overrides;           // keys retry_on and fail_on
   std::optional<double> timeout_seconds;
   bool skippable = false;
   bool own_transaction = false;         // also set when isolation or a procedure implies it

@@ -35,6 +35,13 @@ std::string noop(const std::string &name, const std::string &depends_on) {
   return R"({"name":")" + name + R"(","handler":{"type":"noop"},"depends_on":)" + depends_on + "}";
 }
 
+// "10000", "10001", …
+std::string many_codes(int count) {
+  std::string list;
+  for (int i = 0; i < count; ++i) list += (i > 0 ? ",\"" : "\"") + std::to_string(10'000 + i) + "\"";
+  return list;
+}
+
 std::string told(const std::vector<Fault> &faults) {
   std::string text;
   for (const Fault &fault : faults) text += fault.pointer + ": " + fault.problem + (fault.hint.empty() ? "" : " (" + fault.hint + ")") + "\n";
@@ -201,6 +208,24 @@ INSTANTIATE_TEST_SUITE_P(
         Bad{"backoff_max_null", step(R"("backoff":{"max_seconds":null})"), "/steps/0/backoff/max_seconds", "must be a number"},
         Bad{"backoff_jitter_large", step(R"("backoff":{"jitter":1.01})"), "/steps/0/backoff/jitter", R"("jitter" must be a number from 0 to 1)"},
         Bad{"backoff_jitter_negative", step(R"("backoff":{"jitter":-0.1})"), "/steps/0/backoff/jitter", R"("jitter" must be a number)"},
+        Bad{"retry_on_text", step(R"("retry_on":"40001")"), "/steps/0/retry_on", R"("retry_on" must be an array of SQLSTATEs)", "five-character SQLSTATE"},
+        Bad{"retry_on_null", step(R"("retry_on":null)"), "/steps/0/retry_on", "must be an array of SQLSTATEs"},
+        Bad{"fail_on_object", step(R"("fail_on":{"40":true})"), "/steps/0/fail_on", R"("fail_on" must be an array of SQLSTATEs)", "two-character class"},
+        Bad{"retry_on_number", step(R"("retry_on":["40001",40001])"), "/steps/0/retry_on/1", R"("retry_on" must hold SQLSTATEs)", "five-character SQLSTATE"},
+        Bad{"retry_on_long", step(R"("retry_on":["400011"])"), "/steps/0/retry_on/0", R"("400011" is not an SQLSTATE)", "or its two-character class"},
+        Bad{"retry_on_three", step(R"("retry_on":["400"])"), "/steps/0/retry_on/0", R"("400" is not an SQLSTATE)"},
+        Bad{"retry_on_empty_code", step(R"("retry_on":[""])"), "/steps/0/retry_on/0", R"("" is not an SQLSTATE)"},
+        Bad{"retry_on_small_letters", step(R"("retry_on":["40p01"])"), "/steps/0/retry_on/0", R"("40p01" is not an SQLSTATE)"},
+        Bad{"retry_on_name", step(R"("retry_on":["deadlock_detected"])"), "/steps/0/retry_on/0", R"("deadlock_detected" is not an SQLSTATE)"},
+        Bad{"retry_on_percent", step(R"("fail_on":["40%__"])"), "/steps/0/fail_on/0", R"("40%__" is not an SQLSTATE)"},
+        Bad{"retry_on_letters_of_two_bytes", step(R"("fail_on":["é"])"), "/steps/0/fail_on/0", "is not an SQLSTATE"},
+        Bad{"retry_on_success", step(R"("retry_on":["00000"])"), "/steps/0/retry_on/0", R"("00000" means success)", "remove it"},
+        Bad{"fail_on_success_class", step(R"("fail_on":["00"])"), "/steps/0/fail_on/0", R"("00" means success)"},
+        Bad{"retry_on_twice", step(R"("retry_on":["40001","23","40001"])"), "/steps/0/retry_on/2", R"("40001" is listed twice)", "remove"},
+        Bad{"in_both", step(R"("fail_on":["57","40001"],"retry_on":["40001","40"])"), "/steps/0/fail_on/1", R"("40001" is in both "retry_on" and "fail_on")",
+            "keep it in one"},
+        Bad{"retry_on_many", step(R"("retry_on":[)" + many_codes(101) + "]"), "/steps/0/retry_on", R"("retry_on" has 101 entries, more than 100)", "whole classes"},
+        Bad{"fail_on_near", step(R"("failon":["40"])"), "/steps/0/failon", R"(unknown key "failon")", R"(did you mean "fail_on"?)"},
         Bad{"events_text", step(R"("events":"paid")"), "/steps/0/events", R"("events" must be an array)"},
         Bad{"event_number", step(R"("events":["paid",5])"), "/steps/0/events/1", "an event must be a name or an object"},
         Bad{"event_nameless", step(R"("events":[{"condition":"always"}])"), "/steps/0/events/0", R"("name" is missing)"},
@@ -328,6 +353,7 @@ TEST(Definition, Defaults) {
   EXPECT_EQ(only.backoff.multiplier, 2);
   EXPECT_EQ(only.backoff.max_seconds, 300);
   EXPECT_EQ(only.backoff.jitter, 0.1);
+  EXPECT_TRUE(only.overrides.retry_on.empty() && only.overrides.fail_on.empty());
 }
 
 TEST(Definition, EveryKeyIsRead) {
@@ -338,7 +364,7 @@ TEST(Definition, EveryKeyIsRead) {
       {"name":"load","handler":{"type":"sql","query":"SELECT $1","config":{"deep":[1,{"x":null}]}}},
       {"name":"pay","handler":{"type":"sql","function":"shop.pay","atomic":true},"depends_on":["load","load"],"description":"charge","dependent_system":"Card Gateway",
        "retryable":false,"max_attempts":5.0,"backoff":{"base_seconds":0.5,"multiplier":3,"max_seconds":60,"jitter":0},"timeout_seconds":30,"skippable":true,
-       "own_transaction":true,"priority":-7,"events":["order.paid",{"name":"order.refused","condition":"failure","description":"why"}]},
+       "retry_on":["23505","P0","HV00N"],"fail_on":["08","57014"],"own_transaction":true,"priority":-7,"events":["order.paid",{"name":"order.refused","condition":"failure","description":"why"}]},
       {"name":"archive","handler":{"type":"sql","procedure":"\"My Schema\".\"a \"\"b\"\" c\"","atomic":false},"depends_on":["pay","load"]}]})");
   EXPECT_EQ(definition.ns, "ecommerce");
   EXPECT_EQ(definition.version, "1.10.2");
@@ -361,6 +387,8 @@ TEST(Definition, EveryKeyIsRead) {
   EXPECT_EQ(pay.backoff.multiplier, 3);
   EXPECT_EQ(pay.backoff.max_seconds, 60);
   EXPECT_EQ(pay.backoff.jitter, 0);
+  EXPECT_EQ(pay.overrides.retry_on, (std::vector<std::string>{"23505", "P0", "HV00N"}));
+  EXPECT_EQ(pay.overrides.fail_on, (std::vector<std::string>{"08", "57014"}));
   EXPECT_EQ(pay.timeout_seconds, 30);
   EXPECT_TRUE(pay.skippable && pay.own_transaction);
   EXPECT_EQ(pay.priority, -7);
@@ -384,6 +412,8 @@ TEST(Definition, LimitsAreInclusive) {
   good(step(R"("max_attempts":1000,"priority":1000000,"timeout_seconds":604800,"backoff":{"base_seconds":86400,"multiplier":100,"max_seconds":2592000,"jitter":1})"));
   good(step(R"("max_attempts":0,"priority":-1000000,"timeout_seconds":0.001,"backoff":{"base_seconds":0,"multiplier":1,"max_seconds":0,"jitter":0})"));
   good(step(R"("max_attempts":1e3,"priority":-0.0,"backoff":{})"));
+  EXPECT_EQ(good(step(R"("retry_on":[)" + many_codes(100) + R"(],"fail_on":[])")).steps.at(0).overrides.retry_on.size(), 100U);
+  good(step(R"("retry_on":["40"],"fail_on":["40001"])"));
   good(task(R"("deadline_seconds":0.001)"));
   good(task(R"("name":")" + repeat("n", 64) + R"(","namespace":")" + repeat("ж", 32) + R"(")"));
   good(step(R"("name":")" + repeat("s", 128) + R"(","dependent_system":")" + repeat("d", 64) + R"(")"));
