@@ -64,15 +64,19 @@ void judge_task_and_clock(const TaskFacts &task, const StepFacts &step, std::int
   // In a finished task no delay is worth telling: nothing follows it.
   if (finished(task.state)) return;
   const std::int64_t next_attempt_at = step.next_attempt_at.value_or(task.run_at);
+  const std::int64_t due = std::max(task.run_at, next_attempt_at);
   if (task.held) {
     readiness.reason = Blocking::kHeld;
   } else if (!task.owner_can_connect) {
     readiness.reason = Blocking::kOwnerCannotConnect;
   } else if (task.paused) {
     readiness.reason = Blocking::kPaused;
-  } else if (task.run_at > now || next_attempt_at > now) {
+  } else if (step.circuit_open && step.circuit_until.value_or(now) >= due) {
+    readiness.reason = Blocking::kCircuitOpen;
+    if (step.circuit_until != kUntilReset) readiness.ready_at = step.circuit_until;
+  } else if (due > now) {
     readiness.reason = task.run_at > now ? Blocking::kRunAt : Blocking::kBackoff;
-    readiness.ready_at = std::max(task.run_at, next_attempt_at);
+    readiness.ready_at = due;
   } else {
     readiness.ready = true;
   }

@@ -10,6 +10,7 @@
 #include <string>
 #include <vector>
 
+#include "core/breaker.hpp"
 #include "core/graph.hpp"
 #include "core/state.hpp"
 
@@ -39,6 +40,9 @@ struct StepFacts {
   bool retryable = true;          // of the definition: false means one attempt only
   bool failed_permanently = false;  // the last failure said: do not retry
   std::optional<std::int64_t> next_attempt_at;
+  // The breaker of the system it depends on keeps it back: until then (kUntilReset among it), or until its probe ends.
+  bool circuit_open = false;
+  std::optional<std::int64_t> circuit_until;
 };
 
 struct Readiness {
@@ -48,13 +52,14 @@ struct Readiness {
   Blocking reason = Blocking::kNone;
   int total_parents = 0;
   int completed_parents = 0;        // parents that satisfy their children
-  std::optional<std::int64_t> ready_at;  // the moment it becomes ready by itself, when that is known (backoff, run_at)
+  std::optional<std::int64_t> ready_at;  // the moment it becomes ready by itself, when that is known (backoff, run_at, circuit_open)
   int blocking_step = -1;           // for kParentFailed / kParentCancelled: the nearest ancestor to blame; else -1
 };
 
 // One row per step, in step order. Precondition: steps.size() == graph.size().
 // Order of reasons for a step that is neither running nor done: its own exhausted attempts or permanent failure,
-// then ancestors that can never finish by themselves, then unmet dependencies, then held, owner, paused, run_at, backoff.
+// then ancestors that can never finish by themselves, then unmet dependencies, then held, owner, paused, and of run_at,
+// backoff and circuit_open the one that lasts longest.
 // A finished task has no ready step.
 std::vector<Readiness> assess(const Graph &graph, const TaskFacts &task, std::span<const StepFacts> steps, std::int64_t now);
 

@@ -148,6 +148,51 @@ TEST(Readiness, ReadyAtIsTheLaterOfRunAtAndBackoff) {
   EXPECT_TRUE(alone(task, step(S::kPending)).ready) << "run_at itself is not late";
 }
 
+TEST(Readiness, AnOpenBreakerKeepsAReadyStepBack) {
+  StepFacts facts = step(S::kPending);
+  facts.circuit_open = true;
+  facts.circuit_until = kNow + 9 * kSecond;
+  Readiness readiness = alone(running(), facts);
+  EXPECT_FALSE(readiness.ready);
+  EXPECT_TRUE(readiness.retry_eligible);
+  EXPECT_EQ(readiness.reason, Blocking::kCircuitOpen);
+  EXPECT_EQ(readiness.ready_at, kNow + 9 * kSecond);
+  facts.circuit_until.reset();
+  EXPECT_EQ(alone(running(), facts).reason, Blocking::kCircuitOpen) << "half-open, and another step is the probe";
+  EXPECT_EQ(alone(running(), facts).ready_at, std::nullopt);
+  facts.circuit_until = kUntilReset;
+  EXPECT_EQ(alone(running(), facts).reason, Blocking::kCircuitOpen);
+  EXPECT_EQ(alone(running(), facts).ready_at, std::nullopt) << "nobody knows when it is reset";
+  TaskFacts task = running();
+  task.paused = true;
+  EXPECT_EQ(alone(task, facts).reason, Blocking::kPaused) << "what people said of the task comes first";
+  facts = step(S::kError, 3);
+  facts.circuit_open = true;
+  EXPECT_EQ(alone(running(), facts).reason, Blocking::kAttemptsExhausted);
+  facts = step(S::kInProgress);
+  facts.circuit_open = true;
+  EXPECT_EQ(alone(running(), facts).reason, Blocking::kNone) << "it runs, perhaps as the probe";
+}
+
+TEST(Readiness, OfDelaysTheLongestIsNamed) {
+  StepFacts facts = step(S::kError, 1, 3, 7);
+  facts.circuit_open = true;
+  facts.circuit_until = kNow + 6 * kSecond;
+  EXPECT_EQ(alone(running(), facts).reason, Blocking::kBackoff);
+  EXPECT_EQ(alone(running(), facts).ready_at, kNow + 7 * kSecond);
+  facts.circuit_until = kNow + 7 * kSecond;
+  EXPECT_EQ(alone(running(), facts).reason, Blocking::kCircuitOpen);
+  facts.circuit_until = kUntilReset;
+  EXPECT_EQ(alone(running(), facts).reason, Blocking::kCircuitOpen);
+  facts.circuit_until.reset();
+  EXPECT_EQ(alone(running(), facts).reason, Blocking::kBackoff) << "a probe may end any moment";
+  TaskFacts task = running();
+  task.run_at = kNow + 8 * kSecond;
+  facts.circuit_until = kNow + 7 * kSecond;
+  EXPECT_EQ(alone(task, facts).reason, Blocking::kRunAt);
+  EXPECT_EQ(alone(task, facts).ready_at, kNow + 8 * kSecond);
+}
+
 TEST(Readiness, ATaskBeforeAnyEpochIsReady) {
   TaskFacts task;
   task.run_at = -5 * kSecond;
