@@ -22,7 +22,12 @@ SQL_PIECES = \
 	src/api/definitions.sql \
 	src/api/tasks.sql \
 	src/api/control.sql \
+	src/api/breakers.sql \
+	src/api/pauses.sql \
+	src/api/dead_letters.sql \
+	src/api/retries.sql \
 	src/api/readiness.sql \
+	src/api/diagnose.sql \
 	src/api/health.sql \
 	src/api/views.sql \
 	src/store/finish.sql \

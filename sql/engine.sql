@@ -100,7 +100,7 @@ SELECT step_name, state, attempts, max_attempts, error ->> 'sqlstate' AS code, e
 -- What the procedure committed before it failed stays, at least once
 SELECT step_name, attempt FROM engine.effects WHERE step_name IN ('kept', 'lost') ORDER BY attempt;
 -- Each attempt in the history, with what was decided
-SELECT step_name, from_state, to_state, metadata -> 'attempt' AS attempt, metadata ->> 'cause' AS cause, metadata #>> '{error,message}' AS error, (metadata #> '{error,retry}') - 'next_attempt_at' AS retry
+SELECT step_name, from_state, to_state, metadata -> 'attempt' AS attempt, metadata ->> 'cause' AS cause, metadata #>> '{error,message}' AS error, (metadata #> '{error,retry}') - 'next_attempt_at' - 'factors' - 'delay_seconds' AS retry
 FROM tasker.task_history WHERE task_id = :id AND step_name IN ('asked', 'backoff') ORDER BY step_name, sort_key;
 SELECT step_name, count(*) AS retries, bool_and(gap >= '20 ms') AS waited FROM (
   SELECT step_name, to_state, created_at - lag(created_at) OVER (PARTITION BY step_name ORDER BY sort_key) AS gap
@@ -141,6 +141,11 @@ SELECT engine.define('litter', jsonb_build_array(jsonb_build_array('leave', json
 SELECT array_agg(id) AS ids FROM tasker.create_tasks('engine', 'litter', array_fill('{}'::jsonb, ARRAY[40])) AS id \gset
 SELECT array_agg(DISTINCT tasker.wait_for_task(id, '60 s')) AS states FROM unnest(:'ids'::bigint[]) AS id;
 SELECT step_name, state, result, error ->> 'message' AS error, count(*) FROM tasker.step_status WHERE task_id = ANY (:'ids') GROUP BY 1, 2, 3, 4 ORDER BY 1;
+
+-- Delayed tasks start by themselves, however many one transaction creates
+SELECT tasker.define_task('{"namespace": "engine", "name": "nothing", "steps": [{"name": "a", "handler": {"type": "noop"}}]}') \g /dev/null
+SELECT array_agg(id) AS ids FROM tasker.create_tasks('engine', 'nothing', array_fill('{}'::jsonb, ARRAY[500]), run_at => clock_timestamp() + interval '0.5 s') AS id \gset
+SELECT array_agg(DISTINCT tasker.wait_for_task(id, '60 s')) AS states FROM unnest(:'ids'::bigint[]) AS id;
 
 -- A definition of one role runs with the rights of the other who creates the task
 SET SESSION AUTHORIZATION regress_user;

@@ -99,6 +99,9 @@ CREATE POLICY own ON tasker.timers FOR SELECT USING (tasker.sees_task(task_id));
 ALTER TABLE tasker.task_annotations ENABLE ROW LEVEL SECURITY;
 CREATE POLICY own ON tasker.task_annotations FOR SELECT USING (tasker.sees_task(task_id));
 
+ALTER TABLE tasker.dead_letter_notes ENABLE ROW LEVEL SECURITY;
+CREATE POLICY own ON tasker.dead_letter_notes FOR SELECT USING (tasker.sees_task(task_id));
+
 ALTER TABLE tasker.task_labels ENABLE ROW LEVEL SECURITY;
 CREATE POLICY own ON tasker.task_labels FOR SELECT USING (tasker.sees_task(task_id));
 

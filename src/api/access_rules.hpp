@@ -10,6 +10,7 @@ using Levels = unsigned;
 constexpr Levels kViewer = 1, kMonitor = 2, kSubmitter = 4, kAuthor = 8, kWorker = 16, kOperator = 32, kAdmin = 64;
 constexpr Levels kReaders = kViewer | kMonitor | kSubmitter | kAuthor | kOperator | kAdmin;
 constexpr Levels kWatchers = kMonitor | kOperator | kAdmin;
+constexpr Levels kOperators = kOperator | kAdmin;
 constexpr Levels kControllers = kSubmitter | kOperator | kAdmin;
 constexpr Levels kHandlers = kSubmitter | kAuthor | kAdmin;  // who owns steps, and who writes their functions
 constexpr Levels kEverybody = kReaders | kWorker;
@@ -33,6 +34,7 @@ constexpr const char *kTaskPayload[] = {"context"};
 constexpr const char *kStepPayload[] = {"result", "error"};
 constexpr const char *kTransitionPayload[] = {"metadata"};
 constexpr const char *kAnnotationPayload[] = {"annotation"};
+constexpr const char *kNotePayload[] = {"note"};
 
 // Routines by name, all overloads. What is not listed is the extension owner's alone.
 constexpr Rule kRules[] = {
@@ -46,16 +48,21 @@ constexpr Rule kRules[] = {
     {Kind::kRelation, "task_transitions", kReaders, kTransitionPayload},
     {Kind::kRelation, "workflow_step_transitions", kReaders, kTransitionPayload},
     {Kind::kRelation, "task_annotations", kReaders, kAnnotationPayload},
+    {Kind::kRelation, "dead_letter_notes", kReaders, kNotePayload},
     {Kind::kRelation, "timers", kReaders},
     {Kind::kRelation, "task_labels", kReaders},
     {Kind::kRelation, "idempotency_keys", kReaders},
     {Kind::kRelation, "task_namespaces", kReaders},
     {Kind::kRelation, "dependent_systems", kReaders},
+    {Kind::kRelation, "breakers", kReaders},
+    {Kind::kRelation, "breaker_transitions", kReaders},
     {Kind::kRelation, "named_tasks", kReaders},
     {Kind::kRelation, "named_steps", kReaders},
+    {Kind::kRelation, "scope_pauses", kReaders},
     {Kind::kRelation, "definition_grants", kAuthor | kAdmin},
     {Kind::kRelation, "access_grants", kAdmin},
     {Kind::kRelation, "tallies", kWatchers},
+    {Kind::kRelation, "step_history", kWatchers},
     {Kind::kRelation, "home", kAdmin},
 
     {Kind::kRelation, "task_status", kReaders},
@@ -64,12 +71,15 @@ constexpr Rule kRules[] = {
     {Kind::kRelation, "blocked_steps", kReaders},
     {Kind::kRelation, "running_steps", kReaders},
     {Kind::kRelation, "dead_letters", kReaders},
+    {Kind::kRelation, "dead_letter_note_list", kReaders},
+    {Kind::kRelation, "paused_scopes", kReaders},
     {Kind::kRelation, "step_dag_relationships", kReaders},
     {Kind::kRelation, "task_history", kReaders},
     {Kind::kRelation, "task_annotation_list", kReaders},
     {Kind::kRelation, "named_task_list", kReaders},
     {Kind::kRelation, "handlers", kReaders},
     {Kind::kRelation, "workers", kWatchers},
+    {Kind::kRelation, "circuit_breakers", kReaders},
 
     // What policies and views call
     {Kind::kRoutine, "visible_owners", kReaders},
@@ -84,17 +94,28 @@ constexpr Rule kRules[] = {
     {Kind::kRoutine, "step_error", kReaders},
     {Kind::kRoutine, "transition_metadata", kReaders},
     {Kind::kRoutine, "task_annotation", kReaders},
+    {Kind::kRoutine, "scope_paused", kReaders},
+    {Kind::kRoutine, "dead_letter_note", kReaders},
+    {Kind::kRoutine, "waiting_descendants", kReaders},
     {Kind::kRoutine, "step_blocking_reason", kReaders},
     {Kind::kRoutine, "step_depth", kReaders},
     {Kind::kRoutine, "running", kReaders},
+    {Kind::kRoutine, "breaker_memory", kReaders},
     // Reading
     {Kind::kRoutine, "get_step_readiness_status", kReaders},
     {Kind::kRoutine, "get_step_readiness_status_batch", kReaders},
     {Kind::kRoutine, "get_task_execution_context", kReaders},
     {Kind::kRoutine, "get_task_execution_contexts_batch", kReaders},
     {Kind::kRoutine, "calculate_dependency_levels", kReaders},
+    {Kind::kRoutine, "diagnose_task", kReaders},
+    {Kind::kRoutine, "diagnose_step", kReaders},
+    {Kind::kRoutine, "explain_task", kReaders},
+    {Kind::kRoutine, "has_open_dead_letter", kReaders},
     {Kind::kRoutine, "task_definition", kReaders},
     {Kind::kRoutine, "wait_for_task", kReaders},
+    {Kind::kRoutine, "failure_classes", kReaders},
+    {Kind::kRoutine, "analyze_step_historical_success_patterns", kReaders},
+    {Kind::kRoutine, "explain_retry", kReaders},
     // The whole system
     {Kind::kRoutine, "get_system_health_counts", kWatchers},
     {Kind::kRoutine, "health_ready", kWatchers},
@@ -119,6 +140,13 @@ constexpr Rule kRules[] = {
     {Kind::kRoutine, "resolve_step_manually", kControllers},
     {Kind::kRoutine, "rerun_task_from", kControllers},
     {Kind::kRoutine, "annotate_task", kControllers},
+    {Kind::kRoutine, "trip_breaker", kOperators},
+    {Kind::kRoutine, "reset_breaker", kOperators},
+    {Kind::kRoutine, "configure_breaker", kOperators},
+    {Kind::kRoutine, "redrive", kControllers},
+    {Kind::kRoutine, "note_dead_letter", kControllers},
+    {Kind::kRoutine, "pause_tasks", kOperator | kAdmin},
+    {Kind::kRoutine, "resume_tasks", kOperator | kAdmin},
     // In handlers
     {Kind::kRoutine, "raise_retryable", kHandlers},
     {Kind::kRoutine, "raise_permanent", kHandlers},

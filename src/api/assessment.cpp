@@ -1,12 +1,14 @@
 #include "api/assessment.hpp"
 
 #include <algorithm>
-#include <chrono>
 #include <unordered_map>
 
 #include "api/running.hpp"
+#include "core/utc.hpp"
 #include "engine/create.hpp"
 #include "pg/security.hpp"
+#include "store/breaker_rows.hpp"
+#include "store/pauses.hpp"
 
 namespace tasker::api {
 
@@ -18,7 +20,9 @@ using core::Blocking;
 // one row, read by its key: under OwnerScope a sequential scan has so high a cost that all plans look alike.
 constinit pg::Query select_tasks{
     "SELECT t.task_id, t.home, t.named_task_id, t.owner::oid, t.created_by::oid, t.state::text, t.paused, t.run_at,"
-    " h.nonce, h.held_reason, h.database_oid"
+    " h.nonce, h.held_reason, h.database_oid, (SELECT " TASKER_SCOPE_NAME " FROM tasker.scope_pauses p"
+    "   LEFT JOIN tasker.task_namespaces ps ON ps.task_namespace_id = p.task_namespace_id WHERE " TASKER_SCOPE_HOLDS
+    "   ORDER BY p.task_namespace_id IS NOT NULL, p.name IS NOT NULL LIMIT 1)"
     " FROM unnest($1) AS u(task_id) JOIN tasker.tasks t ON t.task_id = u.task_id JOIN tasker.named_tasks n ON n.named_task_id = t.named_task_id"
     " LEFT JOIN tasker.home h ON h.singleton",
     1, {INT8ARRAYOID}};
@@ -71,6 +75,7 @@ std::vector<AssessedTask> load_tasks(Viewer &viewer, Datum ids) {
     row.run_at = r.timestamp(i, 8);
     AssessedTask &task = tasks.emplace_back();
     task.row = row;
+    task.paused_scope = r.text(i, 12);
     task.held = hold_reason(r, i, row.home, held_by_dispatcher);
   }
   std::sort(tasks.begin(), tasks.end(), [](const AssessedTask &a, const AssessedTask &b) { return a.row.task_id < b.row.task_id; });
@@ -121,11 +126,39 @@ bool runs_now(const std::vector<RunningStep> &running, const store::StepRow &row
   return std::any_of(running.begin(), running.end(), [&](const RunningStep &r) { return r.key == row.key && r.moves == row.moves; });
 }
 
-void assess(AssessedTask &task, const std::string &connect_problem, const std::vector<RunningStep> &running) {
+// Breakers that are not closed, by system: only of systems that these definitions name.
+using Breakers = std::unordered_map<int, core::Breaker>;
+
+Breakers load_breakers(const std::vector<AssessedTask> &tasks) {
+  std::vector<int> systems;
+  for (const AssessedTask &task : tasks)
+    for (const store::CompiledStep &step : task.definition->steps)
+      if (step.dependent_system_id != 0) systems.push_back(step.dependent_system_id);
+  std::sort(systems.begin(), systems.end());
+  systems.erase(std::unique(systems.begin(), systems.end()), systems.end());
+  Breakers out;
+  for (const store::BreakerRow &row : store::troubled_breakers(systems)) out.emplace(row.system, row.breaker);
+  return out;
+}
+
+// The row says whether the breaker is closed; who the probe of a half-open one is, memory knows.
+void apply_breaker(const Breakers &breakers, int system, const store::StepKey &key, TimestampTz now, core::StepFacts &facts) {
+  const auto found = system == 0 ? breakers.end() : breakers.find(system);
+  if (found == breakers.end()) return;
+  if (found->second.state == core::BreakerState::kOpen && found->second.open_until > now) {
+    facts.circuit_open = true;
+    facts.circuit_until = found->second.open_until;
+    return;
+  }
+  const std::optional<store::BreakerMemory> memory = store::breaker_memory(system);
+  facts.circuit_open = memory && memory->breaker.state != core::BreakerState::kClosed && memory->probe.task_id != 0 && !(memory->probe == key);
+}
+
+void assess(AssessedTask &task, const std::string &connect_problem, const std::vector<RunningStep> &running, const Breakers &breakers) {
   task.now = GetCurrentTimestamp();
   core::TaskFacts facts;
   facts.state = task.row.state;
-  facts.paused = task.row.paused;
+  facts.paused = task.row.paused || !task.paused_scope.empty();
   facts.run_at = task.row.run_at;
   facts.held = !task.held.empty();
   facts.owner_can_connect = connect_problem.empty();
@@ -135,25 +168,11 @@ void assess(AssessedTask &task, const std::string &connect_problem, const std::v
   for (AssessedStep &step : task.steps) {
     step.facts = store::step_facts(step.row, task.definition->step(step.row.key.step_no));
     if (runs_now(running, step.row)) step.facts.state = core::StepState::kInProgress;
+    apply_breaker(breakers, task.definition->step(step.row.key.step_no).dependent_system_id, step.row.key, task.now, step.facts);
     steps.push_back(step.facts);
   }
   const std::vector<core::Readiness> verdicts = core::assess(task.definition->graph, facts, steps, task.now);
   for (std::size_t i = 0; i < verdicts.size(); i++) task.steps[i].readiness = verdicts[i];
-}
-
-// 2026-03-12T09:30:00Z
-std::string utc(TimestampTz at) {
-  using namespace std::chrono;
-  constexpr std::int64_t epoch = 946'684'800;  // 2000-01-01, in seconds since 1970
-  const sys_seconds whole{seconds(at / USECS_PER_SEC + epoch)};
-  const sys_days day = floor<days>(whole);
-  const year_month_day date{day};
-  const hh_mm_ss time{whole - day};
-  char text[40];
-  snprintf(text, sizeof text, "%04d-%02u-%02uT%02d:%02d:%02dZ", static_cast<int>(date.year()), static_cast<unsigned>(date.month()),
-           static_cast<unsigned>(date.day()), static_cast<int>(time.hours().count()), static_cast<int>(time.minutes().count()),
-           static_cast<int>(time.seconds().count()));
-  return text;
 }
 
 // "a, b, c and 2 more"
@@ -179,7 +198,12 @@ std::string AssessedTask::blocking_reason(const AssessedStep &step) const {
     case Blocking::kParentCancelled: return name + ": " + definition->step(readiness.blocking_step + 1).name;
     case Blocking::kDependencies: return name + ": " + missing_parents(*this, step);
     case Blocking::kRunAt:
-    case Blocking::kBackoff: return name + ": until " + utc(readiness.ready_at.value());
+    case Blocking::kBackoff: return name + ": until " + core::utc(readiness.ready_at.value());
+    case Blocking::kCircuitOpen: {
+      const std::string text = name + ": " + definition->step(step.row.key.step_no).dependent_system;
+      return readiness.ready_at ? text + " until " + core::utc(*readiness.ready_at) : text;
+    }
+    case Blocking::kPaused: return row.paused ? name : name + ": " + paused_scope;
     case Blocking::kHeld: return name + ": " + held;
     case Blocking::kOwnerCannotConnect: return name + ": " + connect_problem;
     default: return name;
@@ -192,11 +216,12 @@ std::vector<AssessedTask> assess_tasks(Viewer &viewer, const std::vector<std::in
   if (tasks.empty()) return tasks;
   load_steps(tasks);
   const std::vector<RunningStep> running = running_steps();
+  const Breakers breakers = load_breakers(tasks);
   std::unordered_map<Oid, std::string> problems;
   for (AssessedTask &task : tasks) {
     const auto [problem, fresh] = problems.try_emplace(task.row.owner);
     if (fresh) problem->second = engine::connect_problem(task.row.owner);
-    assess(task, problem->second, running);
+    assess(task, problem->second, running, breakers);
   }
   return tasks;
 }

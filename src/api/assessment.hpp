@@ -23,6 +23,7 @@ struct AssessedTask {
   store::TaskRow row;
   store::DefinitionPtr definition;
   std::string held, connect_problem;  // why it may not run here, why its owner cannot log in; "" when all is well
+  std::string paused_scope;           // the widest that pause_tasks holds and that it is in; "" when there is none
   TimestampTz now = 0;
   std::vector<AssessedStep> steps;  // steps[step_no - 1]
 

@@ -5,6 +5,7 @@
 #include "pg/args.hpp"
 #include "pg/security.hpp"
 #include "store/facts.hpp"
+#include "store/pauses.hpp"
 #include "store/settings.hpp"
 
 using namespace tasker;
@@ -49,18 +50,32 @@ constexpr int kCountColumns = 20;
 constinit pg::Query select_connections{
     "SELECT count(*) FROM pg_catalog.pg_stat_activity a WHERE a.backend_type = 'client backend'", 0, {}};
 
+// Is this database paused as a whole?
+constinit pg::Query select_pause{
+    "SELECT to_char(p.paused_at AT TIME ZONE 'UTC', 'YYYY-MM-DD\"T\"HH24:MI:SS\"Z\"') || coalesce(' (' || p.reason || ')', '') FROM tasker.scope_pauses p"
+    " WHERE p.resumed_at IS NULL AND p.task_namespace_id IS NULL",
+    0, {}};
+
 // Of the oldest live tasks, as the oldest ready step is theirs: how long has one been ready without running?
 constinit pg::Query select_oldest_ready{
     "SELECT extract(epoch FROM clock_timestamp() - min(greatest(t.run_at, s.next_attempt_at,"
     "   (SELECT max(p.finished_at) FROM tasker.workflow_steps p WHERE p.task_id = s.task_id AND p.step_no = ANY (d.parents)))))::float8"
     " FROM (SELECT * FROM tasker.tasks l WHERE l.live ORDER BY l.task_id LIMIT 1000) t JOIN tasker.workflow_steps s ON s.task_id = t.task_id"
     " JOIN tasker.named_steps d ON d.named_task_id = t.named_task_id AND d.step_no = s.step_no"
-    " WHERE t.runnable AND NOT t.paused AND t.run_at <= clock_timestamp() AND s.state IN ('pending', 'error') AND NOT s.permanent AND s.waiting_on = 0"
+    " JOIN tasker.named_tasks n ON n.named_task_id = t.named_task_id"
+    " WHERE t.runnable AND NOT t.paused AND NOT EXISTS (SELECT FROM tasker.scope_pauses p WHERE " TASKER_SCOPE_HOLDS ") AND t.run_at <= clock_timestamp() AND s.state IN ('pending', 'error') AND NOT s.permanent AND s.waiting_on = 0"
     " AND (s.state = 'pending' OR d.retryable AND s.attempts < coalesce(s.max_attempts, d.max_attempts))"
     " AND (s.next_attempt_at IS NULL OR s.next_attempt_at <= clock_timestamp())"
     " AND (cardinality(d.parents) <> 1 OR EXISTS (SELECT FROM tasker.workflow_steps p WHERE p.task_id = s.task_id AND p.step_no = d.parents[1]"
     "      AND p.element = -1 AND p.state IN ('complete', 'resolved_manually', 'skipped')))"
+    " AND NOT EXISTS (SELECT FROM tasker.breakers b WHERE b.dependent_system_id = d.dependent_system_id AND b.state <> 'closed')"
     " AND NOT EXISTS (SELECT FROM tasker.running() r WHERE r.task_id = s.task_id AND r.step_no = s.step_no)",
+    0, {}};
+
+// Half-open counts too: the system may work again, but nobody knows it yet.
+constinit pg::Query select_open_breakers{
+    "SELECT d.name, b.state FROM tasker.breakers b CROSS JOIN LATERAL (SELECT * FROM tasker.dependent_systems x"
+    " WHERE x.dependent_system_id = b.dependent_system_id OFFSET 0) d WHERE b.state <> 'closed' ORDER BY d.name",
     0, {}};
 
 // What is wrong, in ascending order of what it means for the status.
@@ -159,10 +174,25 @@ void check_ready(Report &report) {
   check_workers(report);
   const store::Home home = store::load_home(false);
   report.check("not_held", !home.held, json::object(), Grade::kHeld, "this database is held: " + home.reason + "; see tasker.release_hold");
+  const pg::Result pause = pg::execute(select_pause, {}, pg::Access::kRead);
+  report.check("not_paused", pause.rows.empty(), json::object(), Grade::kDegraded,
+               pause.rows.empty() ? "" : "this database is paused since " + pause.rows.text(0, 1) + "; see tasker.resume_tasks");
 }
 
 double rate(std::int64_t part, std::int64_t whole) { return whole > 0 ? static_cast<double>(part) / static_cast<double>(whole) : 0; }
 std::string percent(double share) { return std::to_string(static_cast<int>(share * 100)) + " %"; }
+
+void check_breakers(Report &report) {
+  const pg::Result open = pg::execute(select_open_breakers, {}, pg::Access::kRead);
+  json systems = json::object();
+  std::string names;
+  for (std::uint64_t i = 0; i < open.rows.size(); i++) {
+    const std::string name = open.rows.text(i, 1);
+    systems[name] = open.rows.text(i, 2);
+    names += (names.empty() ? "" : ", ") + name;
+  }
+  report.check("circuit_breakers", systems.empty(), {{"not_closed", systems}}, Grade::kDegraded, "circuit breakers are not closed: " + names);
+}
 
 void check_load(Report &report) {
   const pg::Result counts = pg::execute(select_counts, {}, pg::Access::kRead);
@@ -175,6 +205,7 @@ void check_load(Report &report) {
   const double used = rate(connections, most);
   report.check("connections", used <= 0.9, {{"used", connections}, {"max", most}}, Grade::kDegraded, percent(used) + " of the connections are in use");
 
+  check_breakers(report);
   const pg::Result oldest = pg::execute(select_oldest_ready, {}, pg::Access::kRead);
   const double age = oldest.rows.is_null(0, 1) ? 0 : std::max(0.0, oldest.rows.float8(0, 1));
   // A step that waited for a whole sweep was looked at and passed over.

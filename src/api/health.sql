@@ -66,6 +66,14 @@ CREATE FUNCTION tasker.check()
     SELECT 'annotation_without_task', a.task_id, format('annotation %s', a.task_annotation_id)
       FROM tasker.task_annotations AS a WHERE NOT EXISTS (SELECT FROM tasker.tasks AS t WHERE t.task_id = a.task_id)
     UNION ALL
+    SELECT 'dead_letter_note_without_step', k.task_id, format('note %s on step %s', k.dead_letter_note_id, k.step_no)
+      FROM tasker.dead_letter_notes AS k
+      WHERE NOT EXISTS (SELECT FROM tasker.workflow_steps AS s WHERE s.task_id = k.task_id AND s.step_no = k.step_no AND s.element = k.element AND s.moves >= k.moves)
+    UNION ALL
+    SELECT 'pause_without_definition', NULL, format('pause %s of %L', p.pause_id, p.name)
+      FROM tasker.scope_pauses AS p WHERE p.name IS NOT NULL
+        AND NOT EXISTS (SELECT FROM tasker.named_tasks AS n WHERE n.task_namespace_id = p.task_namespace_id AND n.name = p.name)
+    UNION ALL
     SELECT 'task_history_disagrees', t.task_id, format('%s after %s moves, but the history ends with %s at %s', t.state, t.moves,
         coalesce(w.to_state::text, 'nothing'), coalesce(w.sort_key::text, '-'))
       FROM tasker.tasks AS t LEFT JOIN LATERAL (SELECT x.to_state, x.sort_key FROM tasker.task_transitions AS x WHERE x.task_id = t.task_id
@@ -121,6 +129,15 @@ CREATE FUNCTION tasker.check()
       FROM tasker.workflow_steps AS s JOIN tasker.tasks AS t ON t.task_id = s.task_id
       JOIN tasker.named_steps AS d ON d.named_task_id = t.named_task_id AND d.step_no = s.step_no
       WHERE s.attempts > greatest(d.max_attempts, s.max_attempts, 1) AND NOT (s.state = 'error' AND s.max_attempts < d.max_attempts)
+    UNION ALL
+    SELECT 'system_without_breaker', NULL, format('dependent system %s', d.name)
+      FROM tasker.dependent_systems AS d WHERE NOT EXISTS (SELECT FROM tasker.breakers AS b WHERE b.dependent_system_id = d.dependent_system_id)
+    UNION ALL
+    SELECT 'breaker_history_disagrees', NULL, format('dependent system %s: %s after %s moves, but the history ends with %s at %s', b.dependent_system_id, b.state,
+        b.moves, coalesce(w.to_state, 'nothing'), coalesce(w.sort_key::text, '-'))
+      FROM tasker.breakers AS b LEFT JOIN LATERAL (SELECT x.to_state, x.sort_key FROM tasker.breaker_transitions AS x
+        WHERE x.dependent_system_id = b.dependent_system_id ORDER BY x.sort_key DESC LIMIT 1) AS w ON true
+      WHERE coalesce(w.to_state, 'closed') <> b.state OR coalesce(w.sort_key, 0) <> b.moves
     UNION ALL
     SELECT 'tallies_disagree', NULL, format('definition %s, %s: %s tallied, %s counted', coalesce(y.named_task_id, c.named_task_id),
         coalesce(y.bucket, c.bucket), coalesce(y.tallied, 0), coalesce(c.counted, 0))

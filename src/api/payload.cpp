@@ -40,17 +40,27 @@ RowKey step_key(const pg::Args &args) {
   return {.count = 3, .first = args.int8(0, "task_id"), .rest = {args.int4(1, "step_no"), args.int4(2, "element")}};
 }
 
-// The same error without its "context": what a monitor sees.
+// Where values of the task may show: PostgreSQL's own context, and the one the step gave.
+constexpr const char *kErrorContext[] = {"context", "stack"};
+
+// The same error without its contexts: what a monitor sees.
 Datum without_context(Datum error) {
-  return pg::call([=] { return DirectFunctionCall2(jsonb_delete, error, PointerGetDatum(cstring_to_text("context"))); });
+  return pg::call([=] {
+    Datum rest = error;
+    for (const char *key : kErrorContext) rest = DirectFunctionCall2(jsonb_delete, rest, PointerGetDatum(cstring_to_text(key)));
+    return rest;
+  });
 }
 
 // A failed attempt's transition keeps the error under "error".
 Datum without_error_context(Datum metadata) {
   return pg::call([=] {
-    Datum path[2] = {PointerGetDatum(cstring_to_text("error")), PointerGetDatum(cstring_to_text("context"))};
-    ArrayType *array = construct_array(path, 2, TEXTOID, -1, false, TYPALIGN_INT);
-    return DirectFunctionCall2(jsonb_delete_path, metadata, PointerGetDatum(array));
+    Datum rest = metadata;
+    for (const char *key : kErrorContext) {
+      Datum path[2] = {PointerGetDatum(cstring_to_text("error")), PointerGetDatum(cstring_to_text(key))};
+      rest = DirectFunctionCall2(jsonb_delete_path, rest, PointerGetDatum(construct_array(path, 2, TEXTOID, -1, false, TYPALIGN_INT)));
+    }
+    return rest;
   });
 }
 

@@ -8,7 +8,7 @@
 CREATE VIEW tasker.task_status WITH (security_invoker = true) AS
 SELECT t.task_id, ns.name AS namespace, n.name, n.version,
   CASE WHEN t.state = 'pending' AND t.task_id = ANY (ARRAY(SELECT r.task_id FROM tasker.running() AS r)) THEN 'in_progress' ELSE t.state END AS state,
-  t.paused, t.owner, t.created_by, t.priority,
+  t.paused OR t.live AND tasker.scope_paused(t.named_task_id) AS paused, t.owner, t.created_by, t.priority,
   tasker.task_context(t.task_id) AS context,
   CASE WHEN NOT t.live THEN tasker.task_result(t.task_id) END AS result,
   -- One leaf's result is within the limit, or it would not have been stored.
@@ -92,22 +92,6 @@ LEFT JOIN tasker.named_tasks AS n ON n.named_task_id = t.named_task_id
 LEFT JOIN tasker.task_namespaces AS ns ON ns.task_namespace_id = n.task_namespace_id;
 COMMENT ON VIEW tasker.running_steps IS 'Steps that run at this moment, and on which worker';
 
-CREATE VIEW tasker.dead_letters WITH (security_invoker = true) AS
-SELECT s.task_id, CASE s.element WHEN -1 THEN d.name ELSE d.name || '[' || s.element || ']' END AS step_name, ns.name AS namespace, n.name, n.version, t.owner,
-  t.state AS task_state, s.attempts, coalesce(s.max_attempts, d.max_attempts) AS max_attempts,
-  tasker.step_error(s.task_id, s.step_no, s.element) AS error,
-  coalesce(s.finished_at, (SELECT w.created_at FROM tasker.workflow_step_transitions AS w
-    WHERE w.task_id = s.task_id AND w.step_no = s.step_no AND w.element = s.element ORDER BY w.sort_key DESC LIMIT 1)) AS failed_at,
-  t.correlation_id, t.idempotency_key
-FROM tasker.tasks AS t
-JOIN tasker.workflow_steps AS s ON s.task_id = t.task_id
-JOIN tasker.named_steps AS d ON d.named_task_id = t.named_task_id AND d.step_no = s.step_no
-LEFT JOIN tasker.named_tasks AS n ON n.named_task_id = t.named_task_id
-LEFT JOIN tasker.task_namespaces AS ns ON ns.task_namespace_id = n.task_namespace_id
-WHERE t.failing AND s.state = 'error'
-  AND (s.permanent OR s.attempts > 0 AND NOT (d.retryable AND s.attempts < coalesce(s.max_attempts, d.max_attempts)));
-COMMENT ON VIEW tasker.dead_letters IS 'Failed steps that will not run again by themselves: retry_step, skip_step or resolve_step_manually take them out';
-
 CREATE VIEW tasker.workers WITH (security_invoker = true) AS
 SELECT w.kind, w.pid, w.database, w.role, w.state, w.task_id,
   CASE w.element WHEN -1 THEN d.name ELSE d.name || '[' || w.element || ']' END AS current_step, w.since
@@ -157,9 +141,10 @@ SELECT n.named_task_id, ns.name AS namespace, n.name, n.version, n.description, 
   n.retired_at IS NULL AND NOT EXISTS (SELECT FROM tasker.named_tasks AS o WHERE o.task_namespace_id = n.task_namespace_id AND o.name = n.name
     AND o.retired_at IS NULL AND o.version_order > n.version_order) AS latest,
   (SELECT count(*) FROM tasker.tasks AS t WHERE t.live AND t.named_task_id = n.named_task_id) AS live_tasks,
-  n.created_at, n.retired_at
+  n.created_at, n.retired_at,
+  tasker.scope_paused(n.named_task_id) AS paused
 FROM tasker.named_tasks AS n JOIN tasker.task_namespaces AS ns ON ns.task_namespace_id = n.task_namespace_id;
-COMMENT ON VIEW tasker.named_task_list IS 'Definitions; latest: what create_task takes without a version. live_tasks counts those the reader may see';
+COMMENT ON VIEW tasker.named_task_list IS 'Definitions; latest: what create_task takes without a version. live_tasks counts those the reader may see; paused: pause_tasks holds them';
 
 CREATE VIEW tasker.handlers WITH (security_invoker = true) AS
 SELECT h.type, h.target, h.definitions,

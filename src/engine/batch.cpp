@@ -9,6 +9,7 @@
 #include "pg/memory.hpp"
 #include "pg/security.hpp"
 #include "pg/xact.hpp"
+#include "store/pauses.hpp"
 #include "store/settings.hpp"
 
 namespace tasker::engine {
@@ -23,6 +24,14 @@ inline constexpr SubTransactionId kMaxSubtransactions = 48;
 int timeout_of(const store::CompiledStep &step) {
   if (!step.timeout_seconds) return store::settings.step_timeout_ms;
   return static_cast<int>(std::clamp(*step.timeout_seconds * 1000.0, 1.0, static_cast<double>(INT_MAX)));
+}
+
+// No attempt outlives its task's deadline by more than this: the dispatcher ends it in time, where there is one.
+inline constexpr TimestampTz kDeadlineGrace = 500 * 1000;
+int time_left(const store::LoadedStep &loaded, const store::CompiledStep &step) {
+  const int timeout = timeout_of(step);
+  if (!loaded.task.deadline_at) return timeout;
+  return static_cast<int>(std::clamp<TimestampTz>((*loaded.task.deadline_at + kDeadlineGrace - GetCurrentTimestamp()) / 1000, 1, timeout));
 }
 
 // Deferred constraints of a step that runs alone are checked before its record is written, so that their error
@@ -52,11 +61,12 @@ Batch::Batch(BatchOptions options, RunObserver &observer, MemoryContext memory)
 
 bool Batch::runnable(const store::LoadedStep &l) const {
   const core::TaskState task = l.task.state;
-  if (!l.task.live || l.task.paused || l.task.home != options_.nonce) return false;
+  if (!l.task.live || l.task.paused || store::scope_paused(l.task.named_task_id) || l.task.home != options_.nonce) return false;
   if (task != core::TaskState::kPending && task != core::TaskState::kInProgress) return false;
   if (l.step.state != core::StepState::kPending && l.step.state != core::StepState::kError) return false;
-  if (options_.skip_waits) return true;
   const TimestampTz now = GetCurrentTimestamp();
+  if (l.task.deadline_at && *l.task.deadline_at <= now) return false;
+  if (options_.skip_waits) return true;
   return l.task.run_at <= now && (!l.step.next_attempt_at || *l.step.next_attempt_at <= now);
 }
 
@@ -65,6 +75,7 @@ void Batch::load(const std::vector<store::StepKey> &keys) {
   {
     pg::OwnerScope as_owner(store::cached_extension_owner());
     pg::Spi spi;
+    store::refresh_pauses();
     for (store::LoadedStep &loaded : store::load_steps(keys, memory_)) {
       if (!runnable(loaded)) continue;
       Outcome outcome;
@@ -76,6 +87,12 @@ void Batch::load(const std::vector<store::StepKey> &keys) {
       if (eligible && outcome.step().type != store::HandlerType::kOther) candidates.push_back(std::move(outcome));
     }
     load_parents(candidates);
+    std::erase_if(candidates, [&](const Outcome &candidate) {
+      const int system = candidate.step().dependent_system_id;
+      if (system == 0 || options_.admits(system, candidate.loaded.step.key)) return false;
+      refused_.push_back(candidate.loaded.step.key);
+      return true;
+    });
   }
   ready_.insert(ready_.end(), std::make_move_iterator(candidates.rbegin()), std::make_move_iterator(candidates.rend()));
 }
@@ -128,12 +145,21 @@ Datum Batch::results_of_parents(const Outcome &outcome) const {
   return pg::call([=] { return JsonbPGetDatum(JsonbValueToJsonb(pushJsonbValue(s, WJB_END_OBJECT, nullptr))); });
 }
 
+// A failure counts for the circuit breaker when it is committed: meanwhile no other step of that system starts here.
+bool Batch::awaits_word(const Outcome &next) const {
+  const int system = next.step().dependent_system_id;
+  return system != 0 && std::any_of(outcomes_.begin(), outcomes_.end(), [=](const Outcome &o) {
+    return o.step().dependent_system_id == system && o.kind == OutcomeKind::kFailed && o.failure.against_system;
+  });
+}
+
 bool Batch::must_close(const Outcome &next) const {
   if (outcomes_.empty()) return false;
   if (close_ || options_.solo || static_cast<int>(outcomes_.size()) >= options_.max_steps) return true;
   if (GetCurrentTimestamp() - begun_at_ > static_cast<TimestampTz>(options_.max_duration_ms) * 1000) return true;
   const store::CompiledStep &step = next.step();
   if (step.type == store::HandlerType::kNoop) return false;
+  if (awaits_word(next)) return true;
   if (GetCurrentSubTransactionId() - first_subid_ > kMaxSubtransactions) return true;
   return next.loaded.step.crashes > 0 || step.own_transaction || !options_.batchable(*next.definition, step);
 }
@@ -142,7 +168,7 @@ void Batch::run() {
   begun_at_ = GetCurrentTimestamp();
   first_subid_ = GetCurrentSubTransactionId();
   while (!ready_.empty()) {
-    if (must_close(ready_.back())) break;
+    if (must_close(ready_.back()) || store::pauses_changed()) break;
     Outcome next = std::move(ready_.back());
     ready_.pop_back();
     in_batch_.emplace(next.loaded.step.key, true);
@@ -226,7 +252,7 @@ std::optional<pg::Caught> Batch::run_handler(Outcome &outcome, const HandlerCall
   bool ended = false;
   const auto guarded = [&](auto &&body) {
     try {
-      observer_.begin(outcome.loaded, timeout_of(outcome.step()));
+      observer_.begin(outcome.loaded, time_left(outcome.loaded, outcome.step()));
       TASKER_FAULT("run.before_handler");
       body();
       TASKER_FAULT("run.after_handler");
@@ -268,8 +294,8 @@ void Batch::check_identity(Oid session_user, Oid user, int security) const {
 
 void Batch::fail_all(const pg::Caught &error) {
   for (Outcome &outcome : outcomes_) {
-    if (outcome.kind != OutcomeKind::kSucceeded) continue;
-    outcome.failure = decide_failure(error, outcome.loaded.step, outcome.step(), outcome.loaded.step.attempts + 1, GetCurrentTimestamp());
+    if (outcome.kind != OutcomeKind::kSucceeded && outcome.kind != OutcomeKind::kDropped) continue;
+    outcome.failure = decide_failure(error, outcome.loaded.step, outcome.step(), outcome.loaded.step.attempts + 1);
     outcome.kind = OutcomeKind::kFailed;
     outcome.result = 0;
   }
@@ -293,17 +319,23 @@ void Batch::settle_failure(Outcome &outcome, const pg::Caught &error, Interrupti
   // A role that is dropped under its running step makes catalog look-ups fail in many ways; this is what they mean.
   if (role_is_gone(GetSessionUserId())) told = {"28000", "the owner of the task does not exist any more", error.message, "Create the task again as another role.", {}};
   const char *category = nullptr;
-  if (interrupted && why == Interruption::kTimeout) {
+  bool may_retry = true;
+  const std::optional<TimestampTz> deadline = outcome.loaded.task.deadline_at;
+  if (interrupted && why == Interruption::kTimeout && deadline && *deadline <= outcome.finished_at) {
+    category = "timeout";
+    may_retry = false;
+    told = deadline_passed(*deadline);
+  } else if (interrupted && why == Interruption::kTimeout) {
     category = "timeout";
     told.message = "step \"" + outcome.step().name + "\" ran longer than " + std::to_string(timeout_of(outcome.step())) + " ms";
     told.hint = "Raise timeout_seconds of the step or tasker.step_timeout, or make the step shorter.";
-  } else if (interrupted) {
+  } else if (interrupted && why == Interruption::kForeign) {
     category = "cancelled";
   } else if (error.sqlstate == "2D000" && error.hint.empty()) {
     told.hint = "A step commits by itself only in a procedure, with \"atomic\": false.";
   }
   const int attempts = outcome.loaded.step.attempts + 1;
-  outcome.failure = decide_failure(told, outcome.loaded.step, outcome.step(), attempts, outcome.finished_at, category);
+  outcome.failure = decide_failure(told, outcome.loaded.step, outcome.step(), attempts, category, may_retry);
   if (outcome.failure.contention && !options_.solo) {
     outcome.kind = OutcomeKind::kRunAlone;
     run_alone_.push_back(outcome.loaded.step.key);
@@ -349,7 +381,7 @@ bool Batch::fail_lost_run(const store::StepKey &key, int moves, const pg::Caught
       outcome.started_at = outcome.finished_at = GetCurrentTimestamp();
       outcome.kind = OutcomeKind::kFailed;
       const int attempts = outcome.loaded.step.attempts + 1;
-      outcome.failure = decide_failure(error, outcome.loaded.step, outcome.step(), attempts, outcome.finished_at, category, retry);
+      outcome.failure = decide_failure(error, outcome.loaded.step, outcome.step(), attempts, category, retry);
       outcomes_.push_back(std::move(outcome));
     }
   }

@@ -14,6 +14,7 @@
 
 #include "engine/failure.hpp"
 #include "engine/handlers.hpp"
+#include "store/breakers.hpp"
 #include "store/moves.hpp"
 #include "store/runs.hpp"
 
@@ -55,6 +56,9 @@ struct BatchOptions {
   std::function<void()> restart_transaction;
   // May this step share its transaction with others? (measured, fast, never troublesome)
   std::function<bool(const store::CompiledDefinition &, const store::CompiledStep &)> batchable;
+  // The circuit breaker of the system a step depends on: may the step start, and what its end says about the system.
+  std::function<bool(int system, const store::StepKey &)> admits = store::breaker_admits;
+  std::function<void(int system, const store::StepKey &, store::SystemWord)> tell = store::tell_breaker;
 };
 
 enum class OutcomeKind { kSucceeded, kFailed, kRunAlone, kDropped };
@@ -82,16 +86,21 @@ class Batch {
   void run();
   // Writes everything; sends hints at commit. Raises 40001 when a row moved meanwhile, 55P03 when one is locked.
   void record();
+  // After the commit: what was recorded is counted for predictions, and told to circuit breakers.
+  void count_outcomes() const;
 
   const std::vector<Outcome> &outcomes() const { return outcomes_; }
   // Loaded but not begun: to be run in the next batch.
   const std::vector<store::StepKey> &leftovers() const { return leftovers_; }
   // Ended without being counted because of contention or preemption: to be run alone.
   const std::vector<store::StepKey> &run_alone() const { return run_alone_; }
+  // Ready, but held back by the circuit breaker of their system: not loaded.
+  const std::vector<store::StepKey> &refused() const { return refused_; }
   std::vector<store::StepKey> begun() const;
   // Is the next step to run a procedure that commits by itself? It runs alone, in transactions of its own.
   bool procedure() const { return !ready_.empty() && !ready_.back().step().procedure.empty(); }
-  // The commit failed: every success becomes a failed attempt with this error. record() in a new transaction comes next.
+  // The commit failed, or something outside of the handler: what was not a failure becomes one with this error. record() in
+  // a new transaction comes next; a run that was dropped because its row had moved loses the race there.
   void fail_all(const pg::Caught &error);
   // An attempt that ended without its process (terminated, crashed): loads the step and, when it has not moved since,
   // makes this its failure. True when there is something to record(). With retry false it is permanent.
@@ -117,6 +126,7 @@ class Batch {
   void settle_failure(Outcome &outcome, const pg::Caught &error, Interruption why);
   void queue_children(const Outcome &parent);
   bool must_close(const Outcome &next) const;
+  bool awaits_word(const Outcome &next) const;
   Datum results_of_parents(const Outcome &outcome) const;
   void record_tasks();
   void record_steps();
@@ -129,7 +139,7 @@ class Batch {
   MemoryContext memory_;
   std::vector<Outcome> ready_;     // a stack: the last one runs next
   std::vector<Outcome> outcomes_;
-  std::vector<store::StepKey> leftovers_, run_alone_;
+  std::vector<store::StepKey> leftovers_, run_alone_, refused_;
   std::unordered_map<store::StepKey, Satisfied, store::StepKeyHash> satisfied_;  // parents' results, from the tables or from this batch
   std::unordered_map<store::StepKey, bool, store::StepKeyHash> in_batch_;        // begun here
   TimestampTz begun_at_ = 0;

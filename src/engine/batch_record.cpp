@@ -7,6 +7,8 @@
 #include "pg/fault.hpp"
 #include "pg/security.hpp"
 #include "store/hints.hpp"
+#include "store/step_history.hpp"
+#include "store/timers.hpp"
 
 namespace tasker::engine {
 
@@ -49,6 +51,12 @@ store::StepMove step_move(const Outcome &outcome) {
   return move;
 }
 
+// What the end of a step says about the system it depends on.
+store::SystemWord word_of(const Outcome &outcome) {
+  if (outcome.kind == OutcomeKind::kSucceeded) return store::SystemWord::kWorks;
+  return outcome.kind == OutcomeKind::kFailed && outcome.failure.against_system ? store::SystemWord::kFails : store::SystemWord::kNothing;
+}
+
 // One task row's share of a batch.
 struct TaskShare {
   store::TaskMove move;
@@ -71,10 +79,20 @@ void Batch::record() {
   TASKER_FAULT("record.before");
   pg::OwnerScope as_owner(store::cached_extension_owner(), kLockTimeoutMs);
   pg::Spi spi;
+  for (Outcome &o : outcomes_)
+    if (o.kind == OutcomeKind::kFailed) plan_attempt(o.failure, o.definition->named_task_id, o.step(), o.finished_at);
   record_tasks();
   record_steps();
   record_children();
   TASKER_FAULT("record.after");
+}
+
+void Batch::count_outcomes() const {
+  for (const Outcome &o : outcomes_) {
+    if (o.step().dependent_system_id != 0 && o.kind != OutcomeKind::kRunAlone) options_.tell(o.step().dependent_system_id, o.loaded.step.key, word_of(o));
+    if ((o.kind != OutcomeKind::kSucceeded && o.kind != OutcomeKind::kFailed) || o.step().type == store::HandlerType::kNoop) continue;
+    store::count_outcome(o.definition->named_task_id, o.loaded.step.key.step_no, o.loaded.step.attempts + 1, o.kind == OutcomeKind::kSucceeded, o.duration_ms());
+  }
 }
 
 void Batch::record_tasks() {

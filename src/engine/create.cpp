@@ -10,6 +10,7 @@
 #include "store/hints.hpp"
 #include "store/runs.hpp"
 #include "store/settings.hpp"
+#include "store/timers.hpp"
 
 namespace tasker::engine {
 
@@ -28,9 +29,9 @@ constinit pg::Query find_keys{
     4, {OIDOID, INT4OID, TEXTOID, TEXTARRAYOID}};
 
 constinit pg::Query insert_tasks{
-    "INSERT INTO tasker.tasks (task_id, home, named_task_id, owner, created_by, priority, sinks_left, runnable, run_at, created_at, deadline_at,"
+    "INSERT INTO tasker.tasks (task_id, home, named_task_id, owner, created_by, priority, sinks_left, runnable, run_at, created_at, deadline_seconds, deadline_at,"
     " context, initiator, source_system, reason, correlation_id, idempotency_key, tags, bypass_steps)"
-    " SELECT u.id, (SELECT h.nonce FROM tasker.home h), $4, $5, $6, $7, $8, $9 <= $10, $9, $10, $9 + make_interval(secs => $11),"
+    " SELECT u.id, (SELECT h.nonce FROM tasker.home h), $4, $5, $6, $7, $8, $9 <= $10, $9, $10, $11, $9 + make_interval(secs => $11),"
     " u.context, $12, $13, $14, coalesce($15, 'tsk_' || replace(gen_random_uuid()::text, '-', '')), u.key, $16, $17"
     " FROM unnest($1, $2, $3) AS u(id, context, key)",
     17,
@@ -134,12 +135,6 @@ void warn_without_preload() {
   pg::warn(sqlstate::kNeedsPreload, "tasks are not run in the background", "Add tasker to shared_preload_libraries and restart, or CALL tasker.run_task().");
 }
 
-Datum texts(const std::vector<std::string> &values) {
-  pg::ArrayBuilder array(TEXTOID);
-  for (const auto &value : values) array.text(value);
-  return array.datum();
-}
-
 // Gives each request its id; those whose key exists get the existing one and are not created.
 struct Assigned {
   std::vector<std::int64_t> ids;
@@ -228,18 +223,19 @@ void write_tasks(const NewTasks &request, const store::CompiledDefinition &defin
   if (deadline) params.float8(*deadline);
   else params.null();
   params.text_or_null(request.initiator).text_or_null(request.source_system).text_or_null(request.reason).text_or_null(request.correlation_id)
-      .datum(texts(request.tags)).datum(texts(request.bypass_steps));
+      .datum(pg::text_array(request.tags)).datum(pg::text_array(request.bypass_steps));
   pg::execute(insert_tasks, params);
   const pg::Result steps = pg::execute(insert_steps, pg::Params().datum(id_array).int4(definition.named_task_id));
   if (steps.processed != fresh.size() * definition.steps.size())
     throw tasker::Error("40001", "definition " + definition.ns + "." + definition.name + " was replaced at the same moment", {}, "Try again.");
   if (!request.tags.empty() || request.correlation_id)
-    pg::execute(insert_labels, pg::Params().datum(id_array).datum(texts(request.tags)).text_or_null(request.correlation_id));
+    pg::execute(insert_labels, pg::Params().datum(id_array).datum(pg::text_array(request.tags)).text_or_null(request.correlation_id));
   if (later) {
     std::vector<std::pair<store::StepKey, TimestampTz>> timers;
     for (std::int64_t id : fresh) timers.push_back({{id, 0, -1}, run_at});
     store::add_timers(timers);
   }
+  if (deadline) store::add_deadlines(fresh);
   TASKER_FAULT("create.after_insert");
   hint_new_tasks(request, definition, owner, fresh, later);
   if (!request.bypass_steps.empty())

@@ -8,6 +8,7 @@
 #include "pg/regex.hpp"
 #include "pg/security.hpp"
 #include "pg/xact.hpp"
+#include "store/hints.hpp"
 
 extern "C" {
 #include "parser/parser.h"
@@ -19,7 +20,10 @@ namespace {
 
 constinit pg::Query add_namespace{"INSERT INTO tasker.task_namespaces (name) VALUES ($1) ON CONFLICT DO NOTHING", 1, {TEXTOID}};
 constinit pg::Query find_namespace{"SELECT task_namespace_id FROM tasker.task_namespaces WHERE name = $1", 1, {TEXTOID}};
-constinit pg::Query add_system{"INSERT INTO tasker.dependent_systems (name) VALUES ($1) ON CONFLICT DO NOTHING", 1, {TEXTOID}};
+constinit pg::Query add_system{
+    "WITH added AS (INSERT INTO tasker.dependent_systems (name) VALUES ($1) ON CONFLICT DO NOTHING RETURNING dependent_system_id)"
+    " INSERT INTO tasker.breakers (dependent_system_id) SELECT a.dependent_system_id FROM added a",
+    1, {TEXTOID}};
 constinit pg::Query find_same{
     "SELECT named_task_id, definition = $4, author::oid FROM tasker.named_tasks WHERE task_namespace_id = $1 AND name = $2"
     " AND version_order = string_to_array($3, '.')::integer[]", 4,
@@ -33,12 +37,13 @@ constinit pg::Query add_task{
     12, {INT4OID, TEXTOID, TEXTOID, INT4ARRAYOID, TEXTOID, JSONBOID, TEXTOID, TEXTOID, OIDOID, FLOAT8OID, INT4OID, INT4OID}};
 constinit pg::Query add_step{
     "INSERT INTO tasker.named_steps (named_task_id, step_no, name, description, dependent_system_id, handler_type, handler, parents, children, level,"
-    " retryable, max_attempts, backoff_base, backoff_multiplier, backoff_max, backoff_jitter, timeout_seconds, skippable, own_transaction, isolation, priority, events)"
+    " retryable, max_attempts, backoff_base, backoff_multiplier, backoff_max, backoff_jitter, timeout_seconds, skippable, own_transaction, isolation, priority, events,"
+    " retry_on, fail_on)"
     " VALUES ($1, $2, $3, $4, (SELECT d.dependent_system_id FROM tasker.dependent_systems d WHERE d.name = $5), $6, $7::jsonb, $8, $9, $10, $11, $12, $13, $14,"
-    " $15, $16, $17, $18, $19, $20, $21, $22::jsonb)",
-    22,
+    " $15, $16, $17, $18, $19, $20, $21, $22::jsonb, $23, $24)",
+    24,
     {INT4OID, INT4OID, TEXTOID, TEXTOID, TEXTOID, TEXTOID, TEXTOID, INT4ARRAYOID, INT4ARRAYOID, INT4OID, BOOLOID, INT4OID, FLOAT8OID, FLOAT8OID,
-     FLOAT8OID, FLOAT8OID, FLOAT8OID, BOOLOID, BOOLOID, TEXTOID, INT4OID, TEXTOID}};
+     FLOAT8OID, FLOAT8OID, FLOAT8OID, BOOLOID, BOOLOID, TEXTOID, INT4OID, TEXTOID, TEXTARRAYOID, TEXTARRAYOID}};
 constinit pg::Query select_document{
     "SELECT nt.definition FROM tasker.named_tasks nt JOIN tasker.task_namespaces ns USING (task_namespace_id) WHERE ns.name = $1 AND nt.name = $2"
     " AND ($3 IS NULL OR nt.version = $3) ORDER BY nt.retired_at IS NOT NULL, nt.version_order DESC LIMIT 1",
@@ -116,7 +121,8 @@ void write_steps(int named_task_id, const core::Definition &definition) {
         .float8(step.backoff.multiplier).float8(step.backoff.max_seconds).float8(step.backoff.jitter);
     if (step.timeout_seconds) params.float8(*step.timeout_seconds);
     else params.null();
-    params.boolean(step.skippable).boolean(step.own_transaction).text(step.isolation).int4(step.priority).text(dump(step.events));
+    params.boolean(step.skippable).boolean(step.own_transaction).text(step.isolation).int4(step.priority).text(dump(step.events))
+        .datum(pg::text_array(step.overrides.retry_on)).datum(pg::text_array(step.overrides.fail_on));
     pg::execute(add_step, params);
   }
 }
@@ -178,7 +184,10 @@ int define_task(const core::json &document, Datum document_jsonb, bool replace) 
       pg::execute(drop_definition, pg::Params().int4(id));
     }
     const int id = write_definition(namespace_id, definition, document_jsonb, author);
-    if (id != 0) return id;
+    if (id != 0) {
+      store::note_pauses_changed();  // its scope may be paused
+      return id;
+    }
   }
   throw tasker::Error("40001", "definition " + full_name + " was defined by another session at the same time", {}, "Try again.");
 }

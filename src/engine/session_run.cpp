@@ -6,6 +6,7 @@
 #include "pg/deadline.hpp"
 #include "pg/memory.hpp"
 #include "pg/security.hpp"
+#include "store/breaker_rows.hpp"
 #include "store/hints.hpp"
 
 namespace tasker::engine {
@@ -81,6 +82,32 @@ std::vector<store::StepKey> ready_keys(std::int64_t task_id, std::int64_t nonce,
   return keys;
 }
 
+// The circuit breaker of the system that one step depends on. Its row is read, so that what this session did to it counts.
+class StepBreaker {
+ public:
+  explicit StepBreaker(bool may_commit) : may_commit_(may_commit) {}
+  ~StepBreaker() { tell(store::SystemWord::kNothing); }
+  StepBreaker(const StepBreaker &) = delete;
+  StepBreaker &operator=(const StepBreaker &) = delete;
+
+  // Precondition: inside pg::OwnerScope and pg::Spi.
+  bool admits(int system, const store::StepKey &key) {
+    row_ = store::load_breaker(system);
+    key_ = key;
+    return !row_ || store::session_admits(*row_, key);
+  }
+  // Where the caller may still roll back, the outcome is not known here.
+  void tell(store::SystemWord word) {
+    if (row_) store::tell_breaker_of_session(*row_, key_, may_commit_ ? word : store::SystemWord::kNothing);
+    row_.reset();
+  }
+
+ private:
+  bool may_commit_;
+  std::optional<store::BreakerRow> row_;
+  store::StepKey key_;
+};
+
 class SessionRunner {
  public:
   SessionRunner(std::int64_t task_id, bool skip_waits, bool may_commit, std::int64_t nonce)
@@ -109,16 +136,20 @@ class SessionRunner {
     options.skip_waits = skip_waits_;
     options.propagate_cancel = true;
     options.batchable = [](const store::CompiledDefinition &, const store::CompiledStep &) { return false; };
+    StepBreaker breaker(spi_.may_commit());
+    options.admits = [&](int system, const store::StepKey &step) { return breaker.admits(system, step); };
+    options.tell = [&](int, const store::StepKey &, store::SystemWord word) { breaker.tell(word); };
     Batch batch(options, observer_, memory_.get());
     batch.load({key});
     if (spi_.may_commit()) spi_.commit();
     if (batch.procedure() && !spi_.may_commit())
       throw tasker::Error("25001", "a step that commits by itself cannot run inside a transaction block", {}, "CALL tasker.run_task outside of one.");
     batch.run();
-    if (batch.empty()) return false;
+    if (batch.empty()) return !batch.leftovers().empty();  // an order to pause has changed: looked at again
     try {
       batch.record();
       spi_.commit();
+      batch.count_outcomes();
     } catch (const pg::Error &) {
       if (!spi_.may_commit()) throw;
       const pg::Caught error = pg::describe_current_exception();
@@ -132,6 +163,7 @@ class SessionRunner {
     batch.fail_all(error);
     batch.record();
     spi_.commit();
+    batch.count_outcomes();
   }
 
   void settle() {

@@ -60,6 +60,12 @@ Params &Params::push(Datum value, bool is_null) {
 
 Params &Params::text(std::string_view value) { return push(text_datum(value), false); }
 
+Datum text_array(const std::vector<std::string> &values) {
+  ArrayBuilder array(TEXTOID);
+  for (const std::string &value : values) array.text(value);
+  return array.datum();
+}
+
 Datum text_datum(std::string_view value) {
   const char *data = value.data();
   const int length = static_cast<int>(value.size());
@@ -129,6 +135,23 @@ std::vector<std::int32_t> Rows::int4s(std::uint64_t row, int column) const {
   const int count = ArrayGetNItems(ARR_NDIM(array), ARR_DIMS(array));
   const auto *data = reinterpret_cast<const std::int32_t *>(ARR_DATA_PTR(array));
   out.assign(data, data + count);
+  return out;
+}
+
+std::vector<std::string> Rows::texts(std::uint64_t row, int column) const {
+  std::vector<std::string> out;
+  if (is_null(row, column)) return out;
+  const Datum value = datum(row, column);
+  struct Elements {
+    Datum *values;
+    int count;
+  };
+  const Elements elements = call([=] {
+    Elements e;
+    deconstruct_array(DatumGetArrayTypeP(value), TEXTOID, -1, false, TYPALIGN_INT, &e.values, nullptr, &e.count);
+    return e;
+  });
+  for (int i = 0; i < elements.count; i++) out.push_back(to_string(elements.values[i]));
   return out;
 }
 

@@ -95,6 +95,7 @@ class Rows {
   std::string text(std::uint64_t row, int column) const;  // "" for null
   std::optional<std::string> text_or_null(std::uint64_t row, int column) const;
   std::vector<std::int32_t> int4s(std::uint64_t row, int column) const;  // an integer[] without nulls
+  std::vector<std::string> texts(std::uint64_t row, int column) const;   // a text[] without nulls
 
  private:
   SPITupleTable *table_ = nullptr;
@@ -120,6 +121,7 @@ class ArrayBuilder {
   void int8(std::int64_t value) { push(Int64GetDatum(value), false); }
   void oid(Oid value) { push(ObjectIdGetDatum(value), false); }
   void boolean(bool value) { push(BoolGetDatum(value), false); }
+  void float8(double value) { push(Float8GetDatum(value), false); }
   void timestamp(TimestampTz value) { push(TimestampTzGetDatum(value), false); }
   void text(std::string_view value);
   std::size_t size() const { return values_.size(); }
@@ -136,6 +138,7 @@ class ArrayBuilder {
 };
 
 Datum text_datum(std::string_view value);    // in the current memory context
+Datum text_array(const std::vector<std::string> &values);
 std::string to_string(Datum text_value);     // of a non-null text
 
 }  // namespace tasker::pg

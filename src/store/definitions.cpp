@@ -32,7 +32,8 @@ constinit pg::Query load_task{
 constinit pg::Query load_steps{
     "SELECT s.step_no, s.name, s.handler_type, s.handler ->> 'function', s.handler ->> 'query', s.handler ->> 'procedure',"
     " s.handler::text, d.name, s.parents, s.children, s.retryable, s.max_attempts, s.backoff_base, s.backoff_multiplier,"
-    " s.backoff_max, s.backoff_jitter, s.timeout_seconds, s.skippable, s.own_transaction, s.isolation, s.priority, s.level"
+    " s.backoff_max, s.backoff_jitter, s.timeout_seconds, s.skippable, s.own_transaction, s.isolation, s.priority, s.level, s.retry_on, s.fail_on,"
+    " s.dependent_system_id"
     " FROM tasker.named_steps s LEFT JOIN tasker.dependent_systems d USING (dependent_system_id)"
     " WHERE s.named_task_id = $1 ORDER BY s.step_no",
     1, {INT4OID}};
@@ -46,6 +47,10 @@ constinit pg::Query find_latest{
     "SELECT nt.named_task_id, nt.retired_at IS NOT NULL FROM tasker.named_tasks nt JOIN tasker.task_namespaces ns USING (task_namespace_id)"
     " WHERE ns.name = $1 AND nt.name = $2 ORDER BY nt.retired_at IS NOT NULL, nt.version_order DESC LIMIT 1",
     2, {TEXTOID, TEXTOID}};
+
+constinit pg::Query select_namespace{"SELECT ns.task_namespace_id FROM tasker.task_namespaces ns WHERE ns.name = $1", 1, {TEXTOID}};
+constinit pg::Query select_definitions{
+    "SELECT nt.named_task_id FROM tasker.named_tasks nt WHERE nt.task_namespace_id = $1 AND ($2 IS NULL OR nt.name = $2)", 2, {INT4OID, TEXTOID}};
 
 HandlerType handler_type(const std::string &name) {
   if (name == "sql") return HandlerType::kSql;
@@ -75,6 +80,8 @@ CompiledStep compile_step(const pg::Rows &rows, std::uint64_t i) {
   step.isolation = rows.text(i, 20);
   step.priority = rows.int4(i, 21);
   step.level = rows.int4(i, 22);
+  step.overrides = {rows.texts(i, 23), rows.texts(i, 24)};
+  if (!rows.is_null(i, 25) && step.type != HandlerType::kNoop) step.dependent_system_id = rows.int4(i, 25);
   return step;
 }
 
@@ -125,6 +132,19 @@ std::optional<FoundDefinition> find_definition(std::string_view ns, std::string_
                                    : pg::execute(find_latest, pg::Params().text(ns).text(name));
   if (found.rows.empty()) return std::nullopt;
   return FoundDefinition{found.rows.int4(0, 1), found.rows.boolean(0, 2)};
+}
+
+std::optional<int> find_namespace(std::string_view ns) {
+  const pg::Result found = pg::execute(select_namespace, pg::Params().text(ns));
+  if (found.rows.empty()) return std::nullopt;
+  return found.rows.int4(0, 1);
+}
+
+std::vector<int> definitions_in(int namespace_id, const std::optional<std::string> &name) {
+  const pg::Result found = pg::execute(select_definitions, pg::Params().int4(namespace_id).text_or_null(name));
+  std::vector<int> out;
+  for (std::uint64_t i = 0; i < found.rows.size(); i++) out.push_back(found.rows.int4(i, 1));
+  return out;
 }
 
 void register_cache_invalidation() {

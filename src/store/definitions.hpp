@@ -10,6 +10,7 @@
 #include <vector>
 
 #include "core/backoff.hpp"
+#include "core/failure.hpp"
 #include "core/graph.hpp"
 #include "pg/spi.hpp"
 
@@ -25,10 +26,12 @@ struct CompiledStep {
   std::string function, query, procedure;
   std::string handler;  // the handler object as JSON text (step_call.config)
   std::string dependent_system;
+  int dependent_system_id = 0;  // 0: none, or a noop, which touches none
   std::vector<int> parents, children;  // step numbers
   bool retryable = true;
   int max_attempts = 3;
   core::Backoff backoff;
+  core::FailureOverrides overrides;
   std::optional<double> timeout_seconds;
   bool skippable = false;
   bool own_transaction = false;
@@ -64,6 +67,9 @@ struct FoundDefinition {
 };
 // version empty: the numerically highest that is not retired (a retired one is found only by its version).
 std::optional<FoundDefinition> find_definition(std::string_view ns, std::string_view name, const std::optional<std::string> &version);
+std::optional<int> find_namespace(std::string_view ns);
+// Ids of the definitions of a namespace, or of one of its names: all versions, retired ones too.
+std::vector<int> definitions_in(int namespace_id, const std::optional<std::string> &name);
 
 // Once per process, from _PG_init: forgets everything cached when a schema changes (DROP EXTENSION).
 void register_cache_invalidation();

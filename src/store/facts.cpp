@@ -1,12 +1,14 @@
 #include "store/facts.hpp"
 
+#include "store/pauses.hpp"
+
 namespace tasker::store {
 
 namespace {
 
 #define TASK_COLUMNS                                                                                             \
   "t.task_id, t.home, t.named_task_id, t.owner::oid, t.created_by::oid, t.priority, t.state::text, t.moves, t.sinks_left," \
-  " t.live, t.paused, t.failing, t.uneven, t.run_at"
+  " t.live, t.paused, t.failing, t.uneven, t.run_at, t.deadline_at"
 #define STEP_COLUMNS                                                                                                   \
   "s.step_no, s.element, s.state::text, s.moves, s.attempts, s.generation, s.waiting_on, s.crashes, s.max_attempts, s.permanent," \
   " s.started_at, s.finished_at, s.next_attempt_at"
@@ -47,15 +49,9 @@ constinit pg::Query select_watched{
     {INT8ARRAYOID}};
 
 constinit pg::Query select_page{
-    "SELECT - t.priority, t.task_id, t.home FROM tasker.tasks t WHERE t.runnable AND (- t.priority, t.task_id) > ($1, $2)"
+    "SELECT - t.priority, t.task_id, t.home, t.named_task_id FROM tasker.tasks t WHERE t.runnable AND (- t.priority, t.task_id) > ($1, $2)"
     " ORDER BY - t.priority, t.task_id LIMIT $3",
     3, {INT4OID, INT8OID, INT8OID}};
-constinit pg::Query select_timers{
-    "SELECT r.due_at, r.task_id, r.step_no, r.element, t.named_task_id, t.priority, t.owner::oid"
-    " FROM (SELECT * FROM tasker.timers m WHERE (m.due_at, m.task_id, m.step_no, m.element) > ($1, $2, $3, $4)"
-    "       ORDER BY m.due_at, m.task_id, m.step_no, m.element LIMIT $5) r"
-    " JOIN tasker.tasks t ON t.task_id = r.task_id ORDER BY r.due_at, r.task_id, r.step_no, r.element",
-    5, {TIMESTAMPTZOID, INT8OID, INT4OID, INT4OID, INT8OID}};
 constinit pg::Query select_any_live{"SELECT 1 FROM tasker.tasks t WHERE t.live LIMIT 1", 0, {}};
 
 TaskRow read_task(const pg::Rows &r, std::uint64_t i) {
@@ -74,6 +70,7 @@ TaskRow read_task(const pg::Rows &r, std::uint64_t i) {
   t.failing = r.boolean(i, 12);
   t.uneven = r.boolean(i, 13);
   t.run_at = r.timestamp(i, 14);
+  t.deadline_at = r.timestamp_or_null(i, 15);
   return t;
 }
 
@@ -200,26 +197,8 @@ std::vector<std::int64_t> runnable_page(std::int64_t nonce, PagePosition &positi
   for (std::uint64_t i = 0; i < page.rows.size(); i++) {
     position.rank = page.rows.int4(i, 1);
     position.task_id = page.rows.int8(i, 2);
-    // A foreign task is passed over here; the count tells the caller about the end of the index.
-    out.push_back(page.rows.int8(i, 3) == nonce ? position.task_id : 0);
-  }
-  return out;
-}
-
-std::vector<Hint> timer_page(TimerMark &mark, int limit) {
-  const pg::Result page = pg::execute(select_timers, pg::Params().timestamp(mark.due).int8(mark.key.task_id).int4(mark.key.step_no).int4(mark.key.element).int8(limit));
-  std::vector<Hint> out;
-  for (std::uint64_t i = 0; i < page.rows.size(); i++) {
-    Hint hint{};
-    hint.due = page.rows.timestamp(i, 1);
-    hint.key = {page.rows.int8(i, 2), page.rows.int4(i, 3), page.rows.int4(i, 4)};
-    hint.named_task_id = page.rows.int4(i, 5);
-    hint.priority = page.rows.int4(i, 6);
-    hint.owner = page.rows.oid(i, 7);
-    hint.kind = HintKind::kTimer;
-    mark.due = hint.due;
-    mark.key = hint.key;
-    out.push_back(hint);
+    // A foreign task, or one in a paused scope, is passed over here; the count tells the caller about the end of the index.
+    out.push_back(page.rows.int8(i, 3) == nonce && !scope_paused(page.rows.int4(i, 4)) ? position.task_id : 0);
   }
   return out;
 }

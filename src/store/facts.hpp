@@ -21,6 +21,7 @@ struct TaskRow {
   int moves = 0, sinks_left = 0;
   bool live = false, paused = false, failing = false, uneven = false;
   TimestampTz run_at = 0;
+  std::optional<TimestampTz> deadline_at;
 };
 
 struct StepRow {
@@ -64,14 +65,9 @@ struct PagePosition {
   int rank = INT_MIN;  // minus the priority
   std::int64_t task_id = 0;
 };
-// The next `limit` runnable tasks in order of priority, then id; moves the position. Fewer than limit: the end.
+// The next `limit` runnable tasks in order of priority, then id; moves the position. Fewer than limit: the end. 0 stands for
+// one that is not to run here now.
 std::vector<std::int64_t> runnable_page(std::int64_t nonce, PagePosition &position, int limit);
-// The next `limit` timers after (due_at, task_id, step_no), moving the watermark.
-struct TimerMark {
-  TimestampTz due = DT_NOBEGIN;
-  StepKey key{0, 0, -1};
-};
-std::vector<Hint> timer_page(TimerMark &mark, int limit);
 bool any_live_task();
 
 }  // namespace tasker::store

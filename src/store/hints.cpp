@@ -11,25 +11,32 @@ constinit std::int64_t finished[kMaxHints] = {};
 constinit int finished_count = 0;
 constinit bool sweep_wanted = false;
 constinit bool announce = false;
+constinit bool pauses_moved = false;
 constinit int my_database = -1;  // cached index, checked before use
 
 void clear() noexcept {
   pending_count = finished_count = 0;
-  sweep_wanted = announce = false;
+  sweep_wanted = announce = pauses_moved = false;
+}
+
+bool knows_database() noexcept {
+  return my_database >= 0 && database_slot(my_database).database == MyDatabaseId && database_slot(my_database).state != DatabaseState::kFree;
 }
 
 // Fills the ring and wakes whoever must look at it. Loads, stores, one lock, latches: nothing here can raise.
-void deliver(const Hint *hints, int count, bool sweep, bool create) noexcept {
-  int index = my_database;
+void deliver(const Hint *hints, int count, bool sweep, bool create, bool pauses) noexcept {
   bool wake_up_launcher = false;
-  if (index < 0 || database_slot(index).database != MyDatabaseId || database_slot(index).state == DatabaseState::kFree) {
+  if (!knows_database()) {
     LWLockAcquire(shared->registry, LW_EXCLUSIVE);
-    index = my_database = find_database(MyDatabaseId, true);
+    my_database = find_database(MyDatabaseId, true);
     LWLockRelease(shared->registry);
-    if (index < 0) return;  // more databases than tasker.max_databases: the launcher says so
+    if (my_database < 0) return;  // more databases than tasker.max_databases: the launcher says so
   }
+  const int index = my_database;
   DatabaseSlot &slot = database_slot(index);
   LWLockAcquire(ring_lock(index), LW_EXCLUSIVE);
+  // Before the sweep that finds again what was paused: whoever sees that one knows of the change.
+  if (pauses) pg_atomic_write_u64(&slot.pause_generation, pg_atomic_add_fetch_u64(&shared->pause_clock, 1));
   for (int i = 0; i < count; i++) {
     if (slot.ring_count == kRingSize) {
       slot.sweep = true;
@@ -40,7 +47,8 @@ void deliver(const Hint *hints, int count, bool sweep, bool create) noexcept {
   }
   if (sweep) slot.sweep = true;
   const int dispatcher = slot.dispatcher_proc;
-  if (dispatcher < 0 || create) {
+  const bool pauses_only = pauses && count == 0 && !sweep;
+  if ((dispatcher < 0 && !pauses_only) || create) {
     slot.wanted = true;
     wake_up_launcher = true;
   }
@@ -58,7 +66,7 @@ void broadcast_finished() noexcept {
 extern "C" void at_transaction_end(XactEvent event, void *) {
   switch (event) {
     case XACT_EVENT_COMMIT:
-      if (pending_count > 0 || sweep_wanted || announce) deliver(pending, pending_count, sweep_wanted, announce);
+      if (pending_count > 0 || sweep_wanted || announce || pauses_moved) deliver(pending, pending_count, sweep_wanted, announce, pauses_moved);
       broadcast_finished();
       clear();
       break;
@@ -92,12 +100,31 @@ void task_finished(std::int64_t task_id) {
   if (finished_count < kMaxHints) finished[finished_count++] = task_id;
 }
 
-void announce_database() { announce = shared != nullptr; }
+void announce_database() {
+  announce = shared != nullptr;
+  note_pauses_changed();  // an extension made anew has no orders, whatever a session knows of the old one's
+}
+
+void note_pauses_changed() { pauses_moved = shared != nullptr; }
+bool pauses_changed_here() { return pauses_moved; }
+
+void push_pauses_changed_now() {
+  if (shared != nullptr) deliver(nullptr, 0, false, false, true);
+}
+
+std::uint64_t pause_generation() {
+  if (shared == nullptr) return 0;
+  if (!knows_database()) {
+    const LockGuard guard(shared->registry, LW_SHARED);
+    my_database = find_database(MyDatabaseId, false);
+  }
+  return my_database < 0 ? 0 : pg_atomic_read_u64(&database_slot(my_database).pause_generation);
+}
 
 void register_hint_callback() { RegisterXactCallback(at_transaction_end, nullptr); }
 
 void push_hints_now(const Hint *hints, int count) {
-  if (shared != nullptr) deliver(hints, count, false, false);
+  if (shared != nullptr) deliver(hints, count, false, false, false);
 }
 
 int take_hints(int database_index, Hint *out, int limit, bool *sweep) {

@@ -18,6 +18,16 @@ void task_finished(std::int64_t task_id);
 // CREATE EXTENSION: tells the launcher at commit that this database has the extension.
 void announce_database();
 
+// Raises the database's pause generation at commit: an order of pause_tasks began or ended, or a definition came into a
+// scope (see store/pauses.hpp).
+void note_pauses_changed();
+// Has this transaction noted such a change? Others do not see it yet, and it may be rolled back.
+bool pauses_changed_here();
+// Raises it at once (workers).
+void push_pauses_changed_now();
+// 0: unknown (no preload, or no room for this database): whoever asks reads the tables.
+std::uint64_t pause_generation();
+
 // Once per process, from _PG_init.
 void register_hint_callback();
 

@@ -5,6 +5,7 @@
 #include "core/json.hpp"
 #include "pg/security.hpp"
 #include "store/hints.hpp"
+#include "store/timers.hpp"
 
 namespace tasker::store {
 
@@ -44,12 +45,16 @@ constinit pg::Query update_tasks{
     "   AND NOT (u.may_complete AND t.sinks_left = u.sinks AND NOT t.uneven AND NOT t.failing),"
     " started_at = coalesce(t.started_at, u.started_at),"
     " finished_at = CASE WHEN NOT u.live OR u.may_complete AND t.sinks_left = u.sinks AND NOT t.uneven AND NOT t.failing THEN clock_timestamp() END,"
-    " error = CASE WHEN t.live THEN coalesce(t.error, u.error) ELSE u.error END"
+    // What failed on the way is in the history of a task that ended well.
+    " error = CASE WHEN u.state IN ('complete', 'resolved_manually') THEN NULL WHEN t.live THEN coalesce(t.error, u.error) ELSE u.error END,"
+    // A task taken back after its deadline gets the same span again.
+    " deadline_at = CASE WHEN u.live AND NOT t.live AND t.deadline_at <= clock_timestamp() THEN clock_timestamp() + make_interval(secs => t.deadline_seconds)"
+    "   ELSE t.deadline_at END"
     " FROM unnest($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12)"
     " AS u(task_id, moves, state, hops, sinks, may_complete, failing, uneven, live, unpark, started_at, error)"
     // The second condition bounds every plan to these rows, whatever the statistics say.
     " WHERE t.task_id = u.task_id AND t.moves = u.moves AND t.task_id = ANY ($1)"
-    " RETURNING t.task_id, t.state::text, t.moves, t.sinks_left, t.failing, t.uneven, t.finished_at",
+    " RETURNING t.task_id, t.state::text, t.moves, t.sinks_left, t.failing, t.uneven, t.finished_at, t.deadline_at IS NOT NULL",
     12,
     {INT8ARRAYOID, INT4ARRAYOID, TEXTARRAYOID, INT4ARRAYOID, INT4ARRAYOID, BOOLARRAYOID, BOOLARRAYOID, BOOLARRAYOID, BOOLARRAYOID,
      BOOLARRAYOID, TIMESTAMPTZARRAYOID, TEXTARRAYOID}};
@@ -211,6 +216,7 @@ std::vector<MovedTask> move_tasks(const std::vector<TaskMove> &moves) {
                         .datum(may_complete.datum()).datum(failing.datum()).datum(uneven.datum()).datum(live.datum()).datum(unpark.datum())
                         .datum(started.datum()).datum(error.datum()));
   TaskTransitionRows rows;
+  std::vector<std::int64_t> deadlines_over, deadlines_again;
   for (std::uint64_t i = 0; i < updated.rows.size(); i++) {
     MovedTask moved{updated.rows.int8(i, 1), core::parse_task_state(updated.rows.text(i, 2)).value(), updated.rows.int4(i, 3),
                     updated.rows.int4(i, 4), updated.rows.boolean(i, 5), updated.rows.boolean(i, 6), false};
@@ -225,10 +231,14 @@ std::vector<MovedTask> move_tasks(const std::vector<TaskMove> &moves) {
       rows.add(moved.task_id, ++number, before, moved.state, {}, updated.rows.timestamp(i, 7));
       moved.completed_now = true;
     }
-    if (core::finished(moved.state)) task_finished(moved.task_id);
+    const bool over = core::finished(moved.state);
+    if (over) task_finished(moved.task_id);
+    if (updated.rows.boolean(i, 8) && over != core::finished(found->from)) (over ? deadlines_over : deadlines_again).push_back(moved.task_id);
     out.push_back(moved);
   }
   rows.write();
+  drop_deadlines(deadlines_over);
+  add_deadlines(deadlines_again);
   return out;
 }
 

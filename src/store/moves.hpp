@@ -65,7 +65,7 @@ struct MovedTask {
   bool failing, uneven;
   bool completed_now;  // by complete_at_zero
 };
-// The rows that moved, in no particular order. live, runnable and finished_at follow from the state.
+// The rows that moved, in no particular order. live, runnable, finished_at and the timer of the deadline follow from the state.
 std::vector<MovedTask> move_tasks(const std::vector<TaskMove> &moves);
 
 // Counts of finished tasks, as differences. sign +1 when a task became finished, -1 when it left that state.

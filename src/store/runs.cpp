@@ -1,6 +1,7 @@
 #include "store/runs.hpp"
 
 #include "pg/memory.hpp"
+#include "store/key_arrays.hpp"
 
 namespace tasker::store {
 
@@ -9,7 +10,7 @@ namespace {
 constinit pg::Query select_runs{
     "SELECT t.task_id, t.home, t.named_task_id, t.owner::oid, t.priority, t.state::text, t.moves, t.live, t.paused, t.failing, t.uneven, t.run_at,"
     " t.created_at, t.correlation_id, t.context, s.step_no, s.element, s.state::text, s.moves, s.attempts, s.generation, s.waiting_on, s.crashes,"
-    " s.max_attempts, s.permanent, s.next_attempt_at"
+    " s.max_attempts, s.permanent, s.next_attempt_at, t.deadline_at"
     " FROM unnest($1, $2, $3) WITH ORDINALITY AS u(task_id, step_no, element, ord)"
     " JOIN tasker.tasks t ON t.task_id = u.task_id"
     " JOIN tasker.workflow_steps s ON s.task_id = u.task_id AND s.step_no = u.step_no AND s.element = u.element ORDER BY u.ord",
@@ -24,26 +25,6 @@ constinit pg::Query update_counters{
     "UPDATE tasker.workflow_steps c SET waiting_on = c.waiting_on - u.done FROM unnest($1, $2, $3, $4) AS u(task_id, step_no, element, done)"
     " WHERE c.task_id = u.task_id AND c.step_no = u.step_no AND c.element = u.element RETURNING c.task_id, c.step_no, c.element, c.waiting_on = 0 AND c.state = 'pending'",
     4, {INT8ARRAYOID, INT4ARRAYOID, INT4ARRAYOID, INT4ARRAYOID}};
-
-constinit pg::Query insert_timers{
-    "INSERT INTO tasker.timers (task_id, step_no, element, kind, due_at)"
-    " SELECT task_id, step_no, element, CASE step_no WHEN 0 THEN 'run_at' ELSE 'backoff' END, due_at FROM unnest($1, $2, $3, $4) AS u(task_id, step_no, element, due_at)",
-    4, {INT8ARRAYOID, INT4ARRAYOID, INT4ARRAYOID, TIMESTAMPTZARRAYOID}};
-
-constinit pg::Query delete_timers{
-    "DELETE FROM tasker.timers m USING unnest($1, $2, $3) AS u(task_id, step_no, element)"
-    " WHERE m.task_id = u.task_id AND m.step_no = u.step_no AND m.element = u.element AND m.kind IN ('run_at', 'backoff')",
-    3, {INT8ARRAYOID, INT4ARRAYOID, INT4ARRAYOID}};
-
-struct KeyArrays {
-  pg::ArrayBuilder task{INT8OID}, step{INT4OID}, element{INT4OID};
-  void add(const StepKey &key) {
-    task.int8(key.task_id);
-    step.int4(key.step_no);
-    element.int4(key.element);
-  }
-  pg::Params params() { return pg::Params().datum(task.datum()).datum(step.datum()).datum(element.datum()); }
-};
 
 Datum copy_jsonb(const pg::Rows &rows, std::uint64_t row, int column, MemoryContext context) {
   if (rows.is_null(row, column)) return Datum(0);
@@ -94,6 +75,7 @@ std::vector<LoadedStep> load_steps(const std::vector<StepKey> &keys, MemoryConte
     if (!r.is_null(i, 24)) s.max_attempts = r.int4(i, 24);
     s.permanent = r.boolean(i, 25);
     s.next_attempt_at = r.timestamp_or_null(i, 26);
+    t.deadline_at = r.timestamp_or_null(i, 27);
     out.push_back(std::move(l));
   }
   return out;
@@ -128,24 +110,6 @@ std::vector<StepKey> count_down(const std::vector<CounterChange> &changes) {
   for (std::uint64_t i = 0; i < updated.rows.size(); i++)
     if (updated.rows.boolean(i, 4)) ready.push_back({updated.rows.int8(i, 1), updated.rows.int4(i, 2), updated.rows.int4(i, 3)});
   return ready;
-}
-
-void add_timers(const std::vector<std::pair<StepKey, TimestampTz>> &timers) {
-  if (timers.empty()) return;
-  KeyArrays arrays;
-  pg::ArrayBuilder due(TIMESTAMPTZOID);
-  for (const auto &[key, at] : timers) {
-    arrays.add(key);
-    due.timestamp(at);
-  }
-  pg::execute(insert_timers, arrays.params().datum(due.datum()));
-}
-
-void drop_timers(const std::vector<StepKey> &keys) {
-  if (keys.empty()) return;
-  KeyArrays arrays;
-  for (const StepKey &key : keys) arrays.add(key);
-  pg::execute(delete_timers, arrays.params());
 }
 
 }  // namespace tasker::store

@@ -33,7 +33,4 @@ struct CounterChange {
 // Takes satisfied parents off the counters; gives the children whose counter got zero and that are pending.
 std::vector<StepKey> count_down(const std::vector<CounterChange> &changes);
 
-void add_timers(const std::vector<std::pair<StepKey, TimestampTz>> &timers);
-void drop_timers(const std::vector<StepKey> &keys);
-
 }  // namespace tasker::store

@@ -18,6 +18,11 @@ struct Settings {
   int sweep_interval_s = 300;
   int crash_limit = 3;
   int max_concurrent_steps = 12;
+  int breaker_failure_threshold = 5;
+  int breaker_window_ms = 60'000;
+  int breaker_open_time_ms = 30'000;
+  int breaker_max_open_time_ms = 600'000;
+  bool predictive_retry = true;
   bool start_held = false;
   bool host_guard = false;
   bool allow_superuser_tasks = false;

@@ -26,7 +26,7 @@ std::size_t total_size() { return executors_offset() + sizeof(ExecutorSlot) * st
 extern "C" void request_memory() {
   if (previous_request) previous_request();
   RequestAddinShmemSpace(total_size());
-  RequestNamedLWLockTranche("tasker", 2 + settings.max_databases);
+  RequestNamedLWLockTranche("tasker", 3 + settings.max_databases);
 }
 
 void initialise(char *memory) {
@@ -36,8 +36,14 @@ void initialise(char *memory) {
   state->database_count = settings.max_databases;
   state->executor_count = settings.executor_slots;
   state->recovered_to_point_in_time = started_for_recovery;
+  pg_atomic_init_u32(&state->loud_breakers, 0);
   for (auto &bucket : state->finished) ConditionVariableInit(&bucket);
-  for (int i = 0; i < state->database_count; i++) reinterpret_cast<DatabaseSlot *>(memory + databases_offset())[i].dispatcher_proc = -1;
+  pg_atomic_init_u64(&state->pause_clock, 0);
+  for (int i = 0; i < state->database_count; i++) {
+    auto &slot = reinterpret_cast<DatabaseSlot *>(memory + databases_offset())[i];
+    slot.dispatcher_proc = -1;
+    pg_atomic_init_u64(&slot.pause_generation, 0);
+  }
   for (int i = 0; i < state->executor_count; i++) {
     auto &slot = reinterpret_cast<ExecutorSlot *>(memory + executors_offset())[i];
     SpinLockInit(&slot.mutex);
@@ -55,6 +61,7 @@ extern "C" void attach_memory() {
   shared = reinterpret_cast<SharedState *>(memory);
   shared->registry = &locks[0].lock;
   shared->stats_lock = &locks[1].lock;
+  shared->breakers_lock = &locks[2].lock;
   databases = reinterpret_cast<DatabaseSlot *>(memory + databases_offset());
   executors = reinterpret_cast<ExecutorSlot *>(memory + executors_offset());
   LWLockRelease(AddinShmemInitLock);
@@ -73,7 +80,7 @@ void install_shared_memory_hooks() {
 
 DatabaseSlot &database_slot(int index) { return databases[index]; }
 ExecutorSlot &executor_slot(int index) { return executors[index]; }
-LWLock *ring_lock(int index) { return &locks[2 + index].lock; }
+LWLock *ring_lock(int index) { return &locks[3 + index].lock; }
 
 int find_database(Oid database, bool create) {
   int vacant = -1;
@@ -91,8 +98,20 @@ int find_database(Oid database, bool create) {
   slot.generation++;
   slot.failures = 0;
   slot.retry_at = slot.stopping_until = 0;
+  pg_atomic_write_u64(&slot.pause_generation, pg_atomic_add_fetch_u64(&shared->pause_clock, 1));
   slot.ring_head = slot.ring_count = 0;
   return vacant;
+}
+
+std::optional<TimestampTz> running_since(const StepKey &key, int moves) {
+  if (shared == nullptr) return std::nullopt;
+  for (int i = 0; i < shared->executor_count; i++) {
+    const SpinGuard guard(executors[i]);
+    const ExecutorSlot &slot = executors[i];
+    if (slot.state == ExecutorState::kRunning && slot.database == MyDatabaseId && slot.run_number != 0 && slot.current == key && slot.current_moves == moves)
+      return slot.current_started;
+  }
+  return std::nullopt;
 }
 
 void wake(int proc_number) {

@@ -3,12 +3,15 @@
 //
 // Locks. `registry` (an LWLock) guards which database owns which DatabaseSlot and which executor slot is free.
 // Each DatabaseSlot's `ring_lock` (an LWLock) guards its ring of hints. Each ExecutorSlot's spinlock guards that
-// slot; it is held over loads and stores only. Order: registry, ring_lock, slot. No lock is held over a wait,
-// a call that can raise, or SQL.
+// slot; it is held over loads and stores only. `breakers_lock` (an LWLock) guards the breakers. Order: registry,
+// ring_lock, slot; breakers_lock is taken alone. No lock is held over a wait, a call that can raise, or SQL.
 #pragma once
 
 #include <cstdint>
+#include <optional>
 
+#include "core/breaker.hpp"
+#include "core/retry.hpp"
 #include "pg/bridge.hpp"
 #include "store/keys.hpp"
 
@@ -21,6 +24,7 @@ enum class HintKind : std::uint8_t {
   kCancel,  // interrupt what runs of this task (step_no 0) or step
   kSettle,  // a step ended and freed nothing: is the task over? (acted upon for watched tasks)
   kWatch,   // watch this task: its end is decided by looking at all its steps
+  kBreakers,  // a circuit breaker has moved: in memory, or (named_task_id 1) in its row
 };
 
 // An id to look at, never a fact: whoever acts on a hint reads the tables first.
@@ -61,6 +65,7 @@ struct DatabaseSlot {
   int failures;            // of starts in a row
   TimestampTz retry_at;    // not before
   TimestampTz stopping_until;
+  pg_atomic_uint64 pause_generation;  // raised by whoever may have changed what is paused; see store/pauses.hpp
   int ring_head, ring_count;
   Hint ring[kRingSize];
 };
@@ -112,17 +117,69 @@ struct StepStats {
   std::uint32_t runs;
   std::int32_t solo_runs;  // more runs to be made alone, after a commit failure or contention
   float durations_ms[kStatWindow];
+  core::RecentOutcomes recent;
+};
+
+inline constexpr int kHistoryEntries = 1024;
+// Outcomes counted since the dispatcher wrote them last; free while attempts is 0.
+struct HistoryEntry {
+  Oid database;
+  std::int32_t named_task_id, step_no, attempt;
+  std::int64_t hour;  // since 2000-01-01 00:00 UTC
+  std::int64_t attempts, successes;
+  double total_ms, max_ms;
+};
+
+inline constexpr int kBreakerSlots = 256;
+inline constexpr int kBreakerMoves = 8;
+
+// Settings of one breaker; those that are -1 follow the configuration.
+struct BreakerOverrides {
+  int failure_threshold = -1;
+  std::int64_t window = -1, open_time = -1, max_open_time = -1;  // microseconds
+
+  friend bool operator==(const BreakerOverrides &, const BreakerOverrides &) = default;
+};
+
+// A change of state that its row does not show yet.
+struct BreakerMove {
+  core::BreakerState from, to;
+  core::BreakerCause cause;
+  int failures;
+  TimestampTz at;
+};
+
+// The breaker of one dependent system of one database; see store/breakers.hpp.
+struct BreakerKey {
+  Oid database;  // InvalidOid: free
+  std::int32_t system;
+};
+struct BreakerSlot {
+  core::Breaker breaker;
+  BreakerOverrides overrides;
+  std::int32_t row_moves;  // of the row this state goes on from
+  int move_count;
+  BreakerMove moves[kBreakerMoves];
+  StepKey probe;           // while breaker.probing
+  int probe_pid;           // of the session that runs it (run_task); 0: an executor, by way of the dispatcher
+  int waiting;             // steps that the dispatcher holds back
 };
 
 struct SharedState {
   LWLock *registry;
   LWLock *stats_lock;
+  LWLock *breakers_lock;
   int launcher_pid, launcher_proc;
   TimestampTz room_wanted_until;  // an owner without any executor waits for the next that leaves
   bool recovered_to_point_in_time;  // the server was started with recovery.signal
+  pg_atomic_uint64 pause_clock;     // the last generation given to any database: none comes twice
   ConditionVariable finished[kWaitBuckets];
   SessionRun sessions[kSessionRuns];  // under registry
   StepStats stats[kStatEntries];      // under stats_lock
+  HistoryEntry history[kHistoryEntries];  // under stats_lock
+  BreakerKey breaker_keys[kBreakerSlots];  // under breakers_lock; apart, because they are searched
+  BreakerSlot breakers[kBreakerSlots];     // breakers[i] is that of breaker_keys[i]
+  pg_atomic_uint32 loud_breakers;         // of them: those that are not quiet
   int database_count, executor_count;
   // Behind this struct: LWLock pointers, DatabaseSlot[database_count], ExecutorSlot[executor_count].
 };
@@ -139,6 +196,9 @@ void install_shared_memory_hooks();
 
 // Index of the slot of a database, or -1; `create` makes one (in state kUnknown) when there is room. Caller holds registry (exclusive to create).
 int find_database(Oid database, bool create);
+
+// Since when an executor of this database runs this step, when its run began with a row of so many moves.
+std::optional<TimestampTz> running_since(const StepKey &key, int moves);
 
 void wake_launcher();
 void wake(int proc_number);

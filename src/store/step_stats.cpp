@@ -22,6 +22,7 @@ void claim(StepStats &entry, std::uint64_t key) {
   entry.key = key;
   entry.runs = 0;
   entry.solo_runs = 0;
+  entry.recent = {};
 }
 
 }  // namespace
@@ -52,6 +53,43 @@ void record_trouble(int named_task_id, int step_no) {
   StepStats &entry = entry_of(key);
   claim(entry, key);
   entry.solo_runs = kSoloAfterTrouble;
+}
+
+void note_first_attempt(int named_task_id, int step_no, bool success) {
+  if (shared == nullptr) return;
+  const std::uint64_t key = key_of(named_task_id, step_no);
+  const TimestampTz now = GetCurrentTimestamp();
+  LockGuard guard(shared->stats_lock, LW_EXCLUSIVE);
+  StepStats &entry = entry_of(key);
+  claim(entry, key);
+  entry.recent.record(now, success);
+}
+
+core::SuccessHistory recent_first_attempts(int named_task_id, int step_no) {
+  if (shared == nullptr) return {};
+  const std::uint64_t key = key_of(named_task_id, step_no);
+  const TimestampTz now = GetCurrentTimestamp();
+  LockGuard guard(shared->stats_lock, LW_SHARED);
+  const StepStats &entry = entry_of(key);
+  return entry.key == key ? entry.recent.known(now) : core::SuccessHistory{};
+}
+
+StepDurations step_durations(int named_task_id, int step_no, double below_ms) {
+  if (shared == nullptr) return {};
+  const std::uint64_t key = key_of(named_task_id, step_no);
+  float durations[kStatWindow];
+  int count = 0;
+  {
+    LockGuard guard(shared->stats_lock, LW_SHARED);
+    const StepStats &entry = entry_of(key);
+    if (entry.key != key) return {};
+    const int known = static_cast<int>(std::min<std::uint32_t>(entry.runs, kStatWindow));
+    for (int i = 0; i < known; i++)
+      if (below_ms <= 0 || entry.durations_ms[i] < below_ms) durations[count++] = entry.durations_ms[i];
+  }
+  if (count == 0) return {};
+  std::sort(durations, durations + count);
+  return {count, durations[(count - 1) / 2], durations[std::min(count - 1, count * 95 / 100)], durations[count - 1]};
 }
 
 }  // namespace tasker::store

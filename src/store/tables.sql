@@ -36,6 +36,41 @@ CREATE TABLE tasker.dependent_systems (
 );
 COMMENT ON TABLE tasker.dependent_systems IS 'Systems that steps depend on, named by definitions';
 
+-- Breakers: settings that are null follow the configuration; the rest is the state. Rows are made with those of the
+-- systems, so that the dispatcher only ever updates them and can pass over one that somebody holds locked.
+CREATE TABLE tasker.breakers (
+  dependent_system_id integer PRIMARY KEY REFERENCES tasker.dependent_systems ON DELETE CASCADE,
+  failure_threshold integer,
+  failure_window interval,
+  open_time interval,
+  max_open_time interval,
+  state text NOT NULL DEFAULT 'closed' CHECK (state IN ('closed', 'open', 'half_open')),
+  moves integer NOT NULL DEFAULT 0,
+  by_hand boolean NOT NULL DEFAULT false,
+  failures integer NOT NULL DEFAULT 0,
+  opens integer NOT NULL DEFAULT 0,
+  last_failure_at timestamptz,
+  opened_at timestamptz,
+  open_until timestamptz,
+  reason text,
+  actor text,
+  changed_at timestamptz,
+  CHECK ((state = 'open') = (open_until IS NOT NULL)),
+  CHECK ((state = 'closed') = (opened_at IS NULL))
+);
+COMMENT ON TABLE tasker.breakers IS 'The circuit breaker of each dependent system, as far as it was written: what survives a restart. moves counts changes of state; opens counts openings since it was closed last; open_until is infinity for one that only reset_breaker closes';
+
+CREATE TABLE tasker.breaker_transitions (
+  dependent_system_id integer NOT NULL REFERENCES tasker.dependent_systems ON DELETE CASCADE,
+  sort_key integer NOT NULL,
+  from_state text NOT NULL,
+  to_state text NOT NULL,
+  metadata jsonb NOT NULL DEFAULT '{}',
+  created_at timestamptz NOT NULL,
+  PRIMARY KEY (dependent_system_id, sort_key)
+);
+COMMENT ON TABLE tasker.breaker_transitions IS 'Every change of state of every breaker, append-only; sort_key is the move number';
+
 CREATE TABLE tasker.named_tasks (
   named_task_id integer GENERATED ALWAYS AS IDENTITY PRIMARY KEY,
   task_namespace_id integer NOT NULL REFERENCES tasker.task_namespaces,
@@ -73,6 +108,8 @@ CREATE TABLE tasker.named_steps (
   backoff_multiplier float8 NOT NULL,
   backoff_max float8 NOT NULL,
   backoff_jitter float8 NOT NULL,
+  retry_on text[] NOT NULL DEFAULT '{}',
+  fail_on text[] NOT NULL DEFAULT '{}',
   timeout_seconds float8,
   skippable boolean NOT NULL,
   own_transaction boolean NOT NULL,
@@ -82,7 +119,7 @@ CREATE TABLE tasker.named_steps (
   PRIMARY KEY (named_task_id, step_no),
   UNIQUE (named_task_id, name)
 );
-COMMENT ON TABLE tasker.named_steps IS 'The steps of each definition, numbered from 1 in the order written; parents and children are step numbers';
+COMMENT ON TABLE tasker.named_steps IS 'The steps of each definition, numbered from 1 in the order written; parents and children are step numbers; retry_on and fail_on override the classification of SQLSTATEs';
 
 CREATE TABLE tasker.definition_grants (
   task_namespace_id integer NOT NULL REFERENCES tasker.task_namespaces,
@@ -93,6 +130,22 @@ CREATE TABLE tasker.definition_grants (
   PRIMARY KEY (task_namespace_id, name, role)
 );
 COMMENT ON TABLE tasker.definition_grants IS 'Who may create tasks from a definition that runs as its definer';
+
+CREATE TABLE tasker.scope_pauses (
+  pause_id bigint GENERATED ALWAYS AS IDENTITY PRIMARY KEY,
+  task_namespace_id integer REFERENCES tasker.task_namespaces,
+  name text,
+  paused_by regrole NOT NULL,
+  paused_at timestamptz NOT NULL DEFAULT clock_timestamp(),
+  reason text,
+  resumed_by regrole,
+  resumed_at timestamptz,
+  resume_reason text,
+  CHECK (name IS NULL OR task_namespace_id IS NOT NULL),
+  CHECK ((resumed_by IS NULL) = (resumed_at IS NULL))
+);
+COMMENT ON TABLE tasker.scope_pauses IS 'Orders of pause_tasks, kept after their end: without a name a whole namespace, without a namespace this database. One open order per scope holds every task in it, those created later too';
+CREATE UNIQUE INDEX scope_pauses_open ON tasker.scope_pauses (coalesce(task_namespace_id, 0), coalesce(name, '')) WHERE resumed_at IS NULL;
 
 CREATE TABLE tasker.access_grants (
   role regrole NOT NULL,
@@ -126,6 +179,7 @@ CREATE TABLE tasker.tasks (
   created_at timestamptz NOT NULL,
   started_at timestamptz,
   finished_at timestamptz,
+  deadline_seconds float8,
   deadline_at timestamptz,
   context jsonb NOT NULL DEFAULT '{}',
   error text,
@@ -197,7 +251,7 @@ CREATE TABLE tasker.timers (
   due_at timestamptz NOT NULL,
   PRIMARY KEY (task_id, step_no, element, kind)
 ) WITH (autovacuum_vacuum_scale_factor = 0.01, autovacuum_vacuum_cost_delay = 0);
-COMMENT ON TABLE tasker.timers IS 'What becomes due by itself: run_at (step_no 0), backoff of a step; read by watermark, inserted and deleted, never updated';
+COMMENT ON TABLE tasker.timers IS 'What becomes due by itself: run_at and deadline of a task (step_no 0), backoff of a step; read by watermark, inserted and deleted, never updated';
 CREATE INDEX timers_due ON tasker.timers (due_at, task_id, step_no, element);
 
 CREATE TABLE tasker.idempotency_keys (
@@ -229,6 +283,20 @@ CREATE TABLE tasker.task_annotations (
 );
 COMMENT ON TABLE tasker.task_annotations IS 'Notes attached to tasks by annotate_task';
 
+CREATE TABLE tasker.dead_letter_notes (
+  task_id bigint NOT NULL,
+  step_no integer NOT NULL,
+  element integer NOT NULL DEFAULT -1,
+  dead_letter_note_id bigint GENERATED ALWAYS AS IDENTITY,
+  moves integer NOT NULL,
+  status text NOT NULL CHECK (status IN ('open', 'resolved', 'wont_fix')),
+  note text,
+  created_by regrole NOT NULL,
+  created_at timestamptz NOT NULL DEFAULT clock_timestamp(),
+  PRIMARY KEY (task_id, step_no, element, dead_letter_note_id)
+);
+COMMENT ON TABLE tasker.dead_letter_notes IS 'What people found out about dead letters, append-only. moves is the step''s at that time: what was said of one failure is not said of the next';
+
 CREATE TABLE tasker.tallies (
   named_task_id integer NOT NULL,
   tasks_complete bigint NOT NULL DEFAULT 0,
@@ -245,3 +313,17 @@ CREATE TABLE tasker.tallies (
   error_steps_exhausted bigint NOT NULL DEFAULT 0
 );
 COMMENT ON TABLE tasker.tallies IS 'Counts of finished tasks and their steps as differences, summed by readers and folded by the dispatcher, so that health counts cost nothing with history';
+
+CREATE TABLE tasker.step_history (
+  named_task_id integer NOT NULL,
+  step_no integer NOT NULL,
+  hour timestamptz NOT NULL,
+  attempt integer NOT NULL,
+  attempts bigint NOT NULL,
+  successes bigint NOT NULL,
+  total_ms float8 NOT NULL,
+  max_ms float8 NOT NULL,
+  PRIMARY KEY (named_task_id, step_no, hour, attempt)
+);
+CREATE INDEX step_history_hour ON tasker.step_history (hour);
+COMMENT ON TABLE tasker.step_history IS 'How attempts ended, by step, hour and attempt number (10 stands for 10 and more): what retries are predicted from. total_ms and max_ms measure the successes. Gathered in memory and written by the dispatcher every few seconds';

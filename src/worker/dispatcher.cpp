@@ -11,7 +11,9 @@
 #include "pg/xact.hpp"
 #include "store/hints.hpp"
 #include "store/moves.hpp"
+#include "store/pauses.hpp"
 #include "store/settings.hpp"
+#include "store/step_history.hpp"
 #include "worker/loop.hpp"
 #include "worker/notes.hpp"
 
@@ -26,6 +28,7 @@ using store::StepKey;
 inline constexpr int kPageSize = 1000;
 inline constexpr int kSettleMark = -1;  // step_no of a timer that asks for settle_task
 inline constexpr std::size_t kMaxTimers = 100000;
+inline constexpr TimestampTz kHistoryEvery = 5 * USECS_PER_SEC;
 inline constexpr TimestampTz kIdleBeforeLeaving = 60 * USECS_PER_SEC;
 constinit std::uint32_t wait_event = 0;
 constinit int my_index = -1;
@@ -86,8 +89,10 @@ void Dispatcher::run() {
       look_.clear();  // release_hold asks for a sweep, which finds all of it again
       settle_.clear();
     } else {
+      tend_breakers();
       work_on_tables();
       assign();
+      publish_held();
     }
     interrupt_runs();
     const TimestampTz now = GetCurrentTimestamp();
@@ -173,6 +178,8 @@ void Dispatcher::take_hints() {
     if (sweep) {
       page_ = {};
       sweeping_ = recheck_runs_ = true;
+      breakers_written_ = breakers_moved_ = true;
+      restart_timers();
       if (home_.held) {
         pg::Transaction transaction;
         refresh_home();
@@ -200,6 +207,9 @@ void Dispatcher::enqueue(const Hint &hint) {
       if (watched_.contains(hint.key.task_id)) settle_.push_back(hint.key.task_id);
       return;
     case HintKind::kTimer:
+      if (hint.due >= timers_until_ && timers_until_ != 0) {
+        return;  // the sweep before that moment reads it
+      }
       if (timers_.size() < kMaxTimers) {
         timers_.push({hint});
       } else {
@@ -207,10 +217,14 @@ void Dispatcher::enqueue(const Hint &hint) {
         more_timers_ = true;
       }
       return;
+    case HintKind::kBreakers:
+      breakers_moved_ = true;
+      breakers_written_ = breakers_written_ || hint.named_task_id != 0;
+      return;
     case HintKind::kStep:
       break;
   }
-  if (queued_.contains(hint.key)) return;
+  if (queued_.contains(hint.key) || held_keys_.contains(hint.key) || store::scope_paused(hint.named_task_id)) return;
   if (in_flight_.contains(hint.key)) {
     again_.insert(hint.key);  // it may have ended already: looked at when its executor reports
     return;
@@ -227,7 +241,7 @@ void Dispatcher::fire_timers(TimestampTz now) {
   while (!timers_.empty() && timers_.top().hint.due <= now) {
     Hint hint = timers_.top().hint;
     timers_.pop();
-    if (hint.key.step_no == kSettleMark) {
+    if (hint.key.step_no == kSettleMark || hint.key.step_no == store::kDeadlineStep) {
       settle_.push_back(hint.key.task_id);
       continue;
     }
@@ -238,7 +252,25 @@ void Dispatcher::fire_timers(TimestampTz now) {
 
 // The first one, at the start, is due at once.
 TimestampTz Dispatcher::next_sweep() const {
-  return swept_at_ == 0 ? 0 : swept_at_ + static_cast<TimestampTz>(store::settings.sweep_interval_s) * USECS_PER_SEC;
+  if (swept_at_ == 0) return 0;
+  return std::min(swept_at_ + static_cast<TimestampTz>(store::settings.sweep_interval_s) * USECS_PER_SEC, timers_until_);
+}
+
+// Whatever was lost or forgotten: reads all timers again, and looks again at what waits for its end.
+void Dispatcher::restart_timers() {
+  timers_ = {};
+  timer_mark_ = {};
+  more_timers_ = true;
+  timers_until_ = 0;
+  settle_.insert(settle_.end(), watched_.begin(), watched_.end());
+}
+
+void Dispatcher::read_timers(TimestampTz now) {
+  // Twice the interval: the next sweep reads on before this horizon is reached.
+  if (timers_until_ == 0) timers_until_ = now + 2 * static_cast<TimestampTz>(store::settings.sweep_interval_s) * USECS_PER_SEC;
+  const std::vector<Hint> page = store::timer_page(timer_mark_, timers_until_, kPageSize);
+  more_timers_ = static_cast<int>(page.size()) == kPageSize;
+  for (const Hint &hint : page) enqueue(hint);
 }
 
 // Everything that needs SQL, in one transaction; nothing at all when there is nothing.
@@ -249,6 +281,8 @@ void Dispatcher::work_on_tables() {
     swept_at_ = now;
     page_ = {};
     sweeping_ = true;
+    breakers_written_ = true;
+    restart_timers();
   }
   const bool room = queued_.size() < static_cast<std::size_t>(store::settings.ready_buffer) / 2;
   if (dropped_ && room && !sweeping_) {
@@ -257,11 +291,13 @@ void Dispatcher::work_on_tables() {
     sweeping_ = true;
   }
   const bool timers_wanted = more_timers_ && timers_.size() < kMaxTimers / 2;
-  if (look_.empty() && !(sweeping_ && room) && settle_.empty() && !timers_wanted && !recheck_runs_ && !due) return;
+  const bool history_due = history_counted_ && now - history_written_at_ >= kHistoryEvery;
+  if (look_.empty() && !(sweeping_ && room) && settle_.empty() && !timers_wanted && !recheck_runs_ && !due && !history_due && !store::pauses_changed()) return;
   pg::Transaction transaction;
   {
     pg::OwnerScope as_owner(store::cached_extension_owner(), 100);
     pg::Spi spi;
+    if (store::pauses_changed()) drop_paused();
     std::sort(look_.begin(), look_.end());
     look_.erase(std::unique(look_.begin(), look_.end()), look_.end());
     for (std::size_t at = 0; at < look_.size(); at += kPageSize) {
@@ -270,17 +306,33 @@ void Dispatcher::work_on_tables() {
       for (const Hint &hint : store::ready_steps(part, home_.nonce)) enqueue(hint);
     }
     look_.clear();
-    if (timers_wanted) {
-      const std::vector<Hint> page = store::timer_page(timer_mark_, kPageSize);
-      more_timers_ = static_cast<int>(page.size()) == kPageSize;
-      for (const Hint &hint : page) enqueue(hint);
-    }
+    if (timers_wanted) read_timers(now);
     if (sweeping_ && room) read_page();
     if (recheck_runs_) recheck_runs();
     if (due) store::fold_tallies();
+    if (due) store::push_pauses_changed_now();  // orders that came by no commit of ours: a restore, replication
+    if (history_due || due) {
+      history_counted_ = false;
+      history_written_at_ = now;
+      store::write_history();
+    }
+    if (due) store::trim_history();
   }
   transaction.commit();
   settle_watched();
+}
+
+// What waits in the queues and is paused now goes; the sweep that an order's end asks for finds it again.
+void Dispatcher::drop_paused() {
+  store::refresh_pauses();
+  for (auto &[_, queue] : owners_) {
+    std::priority_queue<QueuedStep> kept;
+    for (; !queue.steps.empty(); queue.steps.pop()) {
+      if (store::scope_paused(queue.steps.top().named_task_id)) queued_.erase(queue.steps.top().key);
+      else kept.push(queue.steps.top());
+    }
+    queue.steps.swap(kept);
+  }
 }
 
 void Dispatcher::read_page() {
@@ -319,7 +371,7 @@ void Dispatcher::settle_watched() {
 }
 
 bool Dispatcher::nothing_to_do() const {
-  return queued_.empty() && in_flight_.empty() && timers_.empty() && !sweeping_ && look_.empty();
+  return queued_.empty() && held_.empty() && in_flight_.empty() && timers_.empty() && !sweeping_ && look_.empty() && !history_counted_;
 }
 
 long Dispatcher::sleep_ms(TimestampTz now) const {
@@ -328,10 +380,12 @@ long Dispatcher::sleep_ms(TimestampTz now) const {
   if (!home_.held && ((sweeping_ && room) || (more_timers_ && timers_.size() < kMaxTimers / 2))) return 0;
   TimestampTz until = home_.held ? now + 3600 * USECS_PER_SEC : next_sweep();
   if (!timers_.empty()) until = std::min(until, timers_.top().hint.due);
+  if (history_counted_ && !home_.held) until = std::min(until, history_written_at_ + kHistoryEvery);
   // While something runs or waits for an executor its limits are watched; an idle dispatcher sleeps.
   if (!in_flight_.empty()) until = std::min(until, now + 100 * 1000);
   for (const auto &[_, queue] : owners_)
     if (!queue.steps.empty() && !home_.held) until = std::min(until, std::max(queue.blocked_until, now + 100 * 1000));
+  if (!home_.held) until = std::min(until, breakers_due(now));
   if (empty_since_ != 0) until = std::min(until, empty_since_ + kIdleBeforeLeaving + USECS_PER_SEC);
   return std::max<long>(1, static_cast<long>((until - now) / 1000) + 1);
 }

@@ -10,6 +10,7 @@
 #pragma once
 
 #include <deque>
+#include <map>
 #include <queue>
 #include <unordered_map>
 #include <unordered_set>
@@ -17,8 +18,10 @@
 
 #include "pg/bridge.hpp"
 #include "pg/memory.hpp"
+#include "store/breakers.hpp"
 #include "store/facts.hpp"
 #include "store/shared_state.hpp"
+#include "store/timers.hpp"
 
 namespace tasker::worker {
 
@@ -39,7 +42,16 @@ struct OwnerQueue {
   std::priority_queue<QueuedStep> steps;
   TimestampTz blocked_until = 0;   // the owner cannot connect; looked at again then
   TimestampTz waiting_since = 0;   // steps wait and no executor of the owner could take one
+  TimestampTz start_at = 0;        // no executor is started before: there was no worker slot, or the last ones failed
+  int failed_starts = 0;           // executors in a row that ended by themselves before they had done anything
   bool told = false;
+};
+
+// Steps of one system that wait for its circuit breaker.
+struct HeldSteps {
+  std::map<Oid, std::deque<QueuedStep>> by_owner;  // no empty ones
+  int count = 0;
+  bool more = false;  // than there was room for: a sweep finds them when the breaker closes
 };
 
 struct ExecutorView {
@@ -66,8 +78,11 @@ class Dispatcher {
   TimestampTz next_sweep() const;
   void read_page();
   void settle_watched();
+  void read_timers(TimestampTz now);
+  void restart_timers();
   void count_crashes();
   void refresh_home();
+  void drop_paused();
   // executors (dispatcher_executors.cpp)
   void adopt_executors();
   void collect();
@@ -83,6 +98,20 @@ class Dispatcher {
   void recheck_runs();
   void interrupt_runs();
   void watch_runs(TimestampTz now);
+  // circuit breakers (dispatcher_breakers.cpp)
+  void tend_breakers();
+  void publish_held();
+  void take_over_breakers();
+  void save_breakers(TimestampTz now);
+  int system_of(const QueuedStep &step);
+  bool hold_top(Oid owner, OwnerQueue &queue);
+  bool let_go(const HeldSteps &held);
+  bool is_blocked(Oid owner, TimestampTz now) const;
+  Oid next_probe_owner(int system, TimestampTz now) const;
+  bool probe_is_under_way(const store::BreakerView &view, TimestampTz now) const;
+  void drop_paused(HeldSteps &held);
+  void tend_probe(const store::BreakerView &view, TimestampTz now);
+  TimestampTz breakers_due(TimestampTz now) const;
   long sleep_ms(TimestampTz now) const;
   bool driven_by_session(std::int64_t task_id) const;
   bool nothing_to_do() const;
@@ -102,15 +131,28 @@ class Dispatcher {
     friend bool operator<(const Later &a, const Later &b) { return a.hint.due > b.hint.due; }
     store::Hint hint;
   };
+  // What becomes due before timers_until_; later ones are read by the sweep before that.
   std::priority_queue<Later> timers_;
   store::TimerMark timer_mark_;
+  TimestampTz timers_until_ = 0;
   bool more_timers_ = true;
+  bool history_counted_ = false;                 // outcomes wait in shared memory to be written
+  TimestampTz history_written_at_ = 0;
   store::PagePosition page_;
   bool sweeping_ = true;                         // pages left to read
   bool recheck_runs_ = true;                     // cancels may have been lost: compare what runs with its rows
   bool dropped_ = false;                         // the buffer was full: sweep again when there is room
   TimestampTz swept_at_ = 0, empty_since_ = 0;
   std::vector<ExecutorView> views_;
+  std::unordered_map<int, store::BreakerView> breakers_;  // not closed, by system, as of this pass
+  std::unordered_map<int, HeldSteps> held_;               // by system
+  KeySet held_keys_;
+  std::unordered_map<int, Oid> probe_owners_;             // of probes that went through the queues, by system
+  std::unordered_map<int, std::unordered_map<int, int>> systems_;  // definition → step → system
+  std::size_t known_systems_ = 0;
+  bool breakers_written_ = true;                 // rows may be newer than memory
+  bool breakers_moved_ = true;                   // memory may be newer than rows
+  TimestampTz save_breakers_at_ = 0;             // rows could not be written: not before
 };
 
 }  // namespace tasker::worker

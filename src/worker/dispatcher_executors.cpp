@@ -30,6 +30,7 @@ inline constexpr TimestampTz kPreemptAfter = USECS_PER_SEC;
 inline constexpr TimestampTz kTakeBackAfter = 20 * 1000;
 inline constexpr TimestampTz kAboutToReport = 2 * 1000;
 inline constexpr TimestampTz kOwnerRetry = 30 * USECS_PER_SEC;
+inline constexpr TimestampTz kFirstStartPause = USECS_PER_SEC / 2;
 inline constexpr TimestampTz kEvictBusyAfter = 250 * 1000;
 
 // Slots of max_worker_processes that tasker may still take; others' workers beyond the reserve are found out by trying.
@@ -71,6 +72,8 @@ void Dispatcher::collect() {
       while (view.collected < slot.done && count < store::kMailboxSize) done[count++] = slot.mailbox[view.collected++ % store::kMailboxSize].key;
       exited = slot.state == ExecutorState::kExited;
     }
+    history_counted_ = history_counted_ || count > 0;
+    if (const auto owner = owners_.find(slot.owner); count > 0 && owner != owners_.end()) owner->second.failed_starts = 0;
     for (int n = 0; n < count; n++) {
       in_flight_.erase(done[n]);
       if (again_.erase(done[n]) > 0) look_.push_back(done[n].task_id);
@@ -87,7 +90,8 @@ void Dispatcher::collect() {
   }
 }
 
-// Its entries are looked at again in the tables; the run it was in, if any, is a failed attempt.
+// Its entries are looked at again in the tables; the run it was in, if any, is a failed attempt. Where executors end
+// before they have done anything, not asked to and not by a step, the next one is started after a growing pause.
 void Dispatcher::collect_exited(int index) {
   ExecutorSlot &slot = store::executor_slot(index);
   ExecutorView &view = views_[static_cast<std::size_t>(index)];
@@ -101,6 +105,10 @@ void Dispatcher::collect_exited(int index) {
     slot.run_number = 0;
   }
   view.handle = nullptr;
+  if (lost.done == 0 && lost.run_number == 0 && !lost.stop) {
+    OwnerQueue &queue = owners_[lost.owner];
+    queue.start_at = GetCurrentTimestamp() + std::min(kFirstStartPause << std::min(queue.failed_starts++, 6), kOwnerRetry);
+  }
   for (std::uint64_t n = view.collected; n < lost.assigned; n++) {
     const StepKey &key = lost.mailbox[n % store::kMailboxSize].key;
     in_flight_.erase(key);
@@ -126,6 +134,7 @@ void Dispatcher::record_lost_run(const ExecutorSlot &lost) {
     pg::Transaction transaction;
     if (batch.fail_lost_run(lost.current, lost.current_moves, error, late ? "timeout" : "cancelled", true)) batch.record();
     transaction.commit();
+    batch.count_outcomes();
   } catch (const std::exception &) {
     // A row that is locked or has moved: the step is looked at again, at worst with an attempt that is not counted.
     const pg::Caught why = pg::describe_current_exception();
@@ -146,7 +155,7 @@ void Dispatcher::assign() {
     if (!queue.steps.empty() && queue.blocked_until <= GetCurrentTimestamp())
       while (!queue.steps.empty() && assign_to(it->first, queue)) continue;
     if (queue.steps.empty()) queue.waiting_since = 0;
-    it = queue.steps.empty() && queue.blocked_until == 0 ? owners_.erase(it) : std::next(it);
+    it = queue.steps.empty() && queue.blocked_until == 0 && queue.failed_starts == 0 ? owners_.erase(it) : std::next(it);
   }
 }
 
@@ -183,6 +192,7 @@ bool Dispatcher::about_to_report(Oid owner) const {
 
 // Moves steps from the queue into one mailbox. False: no executor has room now.
 bool Dispatcher::assign_to(Oid owner, OwnerQueue &queue) {
+  if (hold_top(owner, queue)) return true;
   const bool fast = store::is_batchable(queue.steps.top().named_task_id, queue.steps.top().key.step_no, store::settings.max_batch_duration_ms);
   int room = 0;
   const int index = pick_executor(owner, fast, &room);
@@ -197,6 +207,7 @@ bool Dispatcher::assign_to(Oid owner, OwnerQueue &queue) {
   std::vector<store::MailboxEntry> entries;
   entries.reserve(static_cast<std::size_t>(room));
   while (!queue.steps.empty() && static_cast<int>(entries.size()) < room) {
+    if (hold_top(owner, queue)) continue;
     const QueuedStep &next = queue.steps.top();
     const bool next_fast = store::is_batchable(next.named_task_id, next.key.step_no, store::settings.max_batch_duration_ms);
     if (!entries.empty() && next_fast != fast) break;
@@ -236,7 +247,12 @@ bool Dispatcher::start_executor(Oid owner, OwnerQueue &queue) {
   }
   // One at a time: by the time it is up, the ones there are may have caught up.
   if (starting > 0) return true;
-  const bool full = all >= store::settings.max_executors || here >= store::settings.max_concurrent_steps || (all > 0 && worker_slots_left(all) <= 0);
+  if (queue.start_at > GetCurrentTimestamp()) return false;
+  bool full = all >= store::settings.max_executors || here >= store::settings.max_concurrent_steps;
+  if (!full && all > 0 && worker_slots_left(all) <= 0) {
+    full = true;
+    warn_full_worker_table();
+  }
   // Renewed with each try while it lasts; whoever has an executor leaves the room to those without.
   if (full && mine == 0) store::shared->room_wanted_until = GetCurrentTimestamp() + kEvictBusyAfter;
   if (full) return make_room(owner, mine == 0);
@@ -287,7 +303,7 @@ bool Dispatcher::start_executor(Oid owner, OwnerQueue &queue) {
   view.handle = start_worker("tasker_executor_main", "tasker executor", index);
   if (view.handle != nullptr) return true;
   store::executor_slot(index).state = ExecutorState::kFree;
-  queue.blocked_until = GetCurrentTimestamp() + USECS_PER_SEC;  // a full worker table: start_worker has said so
+  queue.start_at = GetCurrentTimestamp() + USECS_PER_SEC;  // a full worker table: start_worker has said so
   if (mine == 0) make_room(owner, true);
   return false;
 }

@@ -33,6 +33,7 @@ using store::StepKey;
 constinit ExecutorSlot *slot = nullptr;
 constinit volatile std::uint64_t current_run = 0;  // 0 outside user code
 constinit volatile std::uint32_t seen_cancels = 0;
+constinit volatile sig_atomic_t foreign_cancel = 0;  // somebody else's signal hit the present handler
 constinit std::uint32_t idle_event = 0;
 
 // Only what is meant for the handler that runs now may interrupt it. The dispatcher names the run; a signal without a
@@ -46,6 +47,7 @@ extern "C" void on_interrupt(SIGNAL_ARGS) {
       seen_cancels = slot->cancel_seq;
       cancel = cancel || slot->cancel_run == current_run || slot->preempt_run == current_run;
     } else {
+      if (!cancel) foreign_cancel = 1;
       cancel = true;
     }
   }
@@ -92,6 +94,7 @@ class Observer final : public engine::RunObserver {
       slot->run_number = ++slot->last_run;
       run_ = slot->run_number;
     }
+    foreign_cancel = 0;
     current_run = run_;
     pg::arm_deadline(timeout_ms);
   }
@@ -106,7 +109,8 @@ class Observer final : public engine::RunObserver {
     slot->batch_finished++;
     if (slot->cancel_run == run_) return engine::Interruption::kCancelled;
     if (slot->preempt_run == run_) return engine::Interruption::kPreempted;
-    return timed_out ? engine::Interruption::kTimeout : engine::Interruption::kForeign;
+    if (timed_out) return engine::Interruption::kTimeout;
+    return foreign_cancel != 0 ? engine::Interruption::kForeign : engine::Interruption::kNone;
   }
 
  private:
@@ -258,6 +262,7 @@ class Executor {
         if (!gone_) batch.load(keys);
         loading.commit();
       }
+      hand_back(batch.refused());
       if (gone_ || batch.first() == nullptr) return;
       if (batch.first_is_solo()) {
         batch.make_solo();
@@ -302,6 +307,7 @@ class Executor {
   }
 
   void after_commit(engine::Batch &batch) {
+    batch.count_outcomes();
     for (const StepKey &key : batch.leftovers()) pending_.push_back(key);
     for (const StepKey &key : batch.run_alone()) solo_.push_back(key);
     for (const engine::Outcome &outcome : batch.outcomes()) {
@@ -359,6 +365,7 @@ class Executor {
       batch.fail_all(error);
       batch.record();
       transaction.commit();
+      batch.count_outcomes();
       for (const engine::Outcome &outcome : batch.outcomes()) store::record_trouble(outcome.definition->named_task_id, outcome.step().step_no);
     } catch (...) {
       const pg::Caught again = pg::describe_current_exception();
@@ -397,6 +404,17 @@ class Executor {
   static void set_aside(const StepKey &key) {
     store::Hint hint{key, GetCurrentTimestamp() + USECS_PER_SEC, 0, 0, slot->owner, store::HintKind::kTimer};
     store::push_hints_now(&hint, 1);
+  }
+
+  // What circuit breakers hold back waits in the dispatcher.
+  static void hand_back(const std::vector<StepKey> &keys) {
+    store::Hint hint{};
+    hint.kind = store::HintKind::kTask;
+    for (const StepKey &key : keys) {
+      if (key.task_id == hint.key.task_id) continue;
+      hint.key = {key.task_id, 0, -1};
+      store::push_hints_now(&hint, 1);
+    }
   }
 
   std::int64_t nonce_;
@@ -441,6 +459,7 @@ void executor_main(int index) {
   install_quit_handler();
   const Oid database = slot->database, owner = slot->owner;
   pg::call([=] { BackgroundWorkerInitializeConnectionByOid(database, owner, pg::kBypassRoleLoginCheck); });
+  TASKER_FAULT("executor.start");
   {
     pg::Transaction transaction;
     pin_session();

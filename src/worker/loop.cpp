@@ -4,6 +4,11 @@
 
 namespace tasker::worker {
 
+namespace {
+constinit bool told_full = false;
+constinit TimestampTz told_full_at = 0;
+}  // namespace
+
 void begin_process(pqsigfunc on_interrupt) {
   pqsignal(SIGHUP, SignalHandlerForConfigReload);
   pqsignal(SIGTERM, die);
@@ -25,7 +30,6 @@ void wait_for_work(long milliseconds, std::uint32_t event) {
 }
 
 BackgroundWorkerHandle *start_worker(const char *function, const char *type, int slot) {
-  static constinit TimestampTz warned_at = 0;
   BackgroundWorker worker;
   std::memset(&worker, 0, sizeof worker);
   worker.bgw_flags = BGWORKER_SHMEM_ACCESS | BGWORKER_BACKEND_DATABASE_CONNECTION;
@@ -46,13 +50,20 @@ BackgroundWorkerHandle *start_worker(const char *function, const char *type, int
     MemoryContextSwitchTo(old);
     return ok;
   });
-  if (registered) return handle;
-  const TimestampTz now = GetCurrentTimestamp();
-  if (now - warned_at > 60 * USECS_PER_SEC) {
-    warned_at = now;
-    pg::report(pg::Level::kWarning, "tasker: no free background worker slot", "Steps go on with the workers there are.", "Raise max_worker_processes.");
+  if (!registered) {
+    warn_full_worker_table();
+    return nullptr;
   }
-  return nullptr;
+  told_full = false;
+  return handle;
+}
+
+void warn_full_worker_table() {
+  const TimestampTz now = GetCurrentTimestamp();
+  if (told_full || now - told_full_at < 60 * USECS_PER_SEC) return;
+  told_full = true;
+  told_full_at = now;
+  pg::report(pg::Level::kWarning, "tasker: no free background worker slot", "Steps go on with the workers there are.", "Raise max_worker_processes.");
 }
 
 bool worker_stopped(BackgroundWorkerHandle *handle) {

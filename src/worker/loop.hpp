@@ -12,9 +12,11 @@ void begin_process(pqsigfunc on_interrupt);
 // Sleeps on the latch for at most milliseconds (-1: without limit), serves interrupts and setting reloads.
 void wait_for_work(long milliseconds, std::uint32_t event);
 
-// Registers a dynamic worker whose argument is a slot number. Null when the worker table is full: then one WARNING a
-// minute says what to do, and work goes on with what there is.
+// Registers a dynamic worker whose argument is a slot number. Null when the worker table is full: then work goes on with
+// what there is.
 BackgroundWorkerHandle *start_worker(const char *function, const char *type, int slot);
+// One WARNING that says what to do: once until a worker can be started again, and at most once a minute.
+void warn_full_worker_table();
 bool worker_stopped(BackgroundWorkerHandle *handle);
 
 inline constexpr int kExitForGood = 0;  // unregisters

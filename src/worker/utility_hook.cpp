@@ -8,6 +8,7 @@
 #include "engine/control.hpp"
 #include "pg/bridge.hpp"
 #include "pg/security.hpp"
+#include "store/breakers.hpp"
 #include "store/hints.hpp"
 
 namespace tasker::worker {
@@ -199,6 +200,7 @@ extern "C" void at_end(XactEvent event, void *) {
 
 void forget_slot(Oid database) {
   if (store::shared == nullptr) return;
+  store::forget_breakers(database);
   const store::LockGuard guard(store::shared->registry, LW_EXCLUSIVE);
   const int index = store::find_database(database, false);
   if (index >= 0) store::database_slot(index).forgotten = true;
@@ -208,10 +210,14 @@ void before(Node *statement) {
   if (IsA(statement, ConstraintsSetStmt)) engine::note_set_constraints();
   if (IsA(statement, ListenStmt) && engine::running_task() != 0)
     throw tasker::Error(sqlstate::kFeatureNotSupported, "a step cannot LISTEN", {}, "Nobody would read what arrives: the session belongs to many steps.");
-  if (IsA(statement, TransactionStmt) && castNode(TransactionStmt, statement)->kind == TRANS_STMT_COMMIT_PREPARED) store::request_sweep();
+  if (IsA(statement, TransactionStmt) && castNode(TransactionStmt, statement)->kind == TRANS_STMT_COMMIT_PREPARED) {
+    store::request_sweep();
+    store::note_pauses_changed();
+  }
   if (store::shared == nullptr || RecoveryInProgress() || !IsTransactionState()) return;
   const Oid database = database_to_stop(statement);
   if (OidIsValid(database)) stop_workers(database);
+  if (OidIsValid(database) && database == MyDatabaseId) store::forget_breakers(database);  // they are read again from the rows, if any
 }
 
 extern "C" void on_utility(PlannedStmt *plan, const char *text, bool read_only, ProcessUtilityContext context, ParamListInfo params,

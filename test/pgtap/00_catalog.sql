@@ -14,9 +14,9 @@ FROM pg_class AS c WHERE c.relnamespace = 'tasker'::regnamespace AND c.relkind I
 -- ---- what is promised is there --------------------------------------------------------------------------------
 
 SELECT set_has('SELECT name FROM relations WHERE relkind = ''r''', $$VALUES ('task_namespaces'), ('dependent_systems'), ('named_tasks'), ('named_steps'), ('tasks'),
-  ('workflow_steps'), ('task_transitions'), ('workflow_step_transitions'), ('task_annotations'), ('definition_grants'), ('access_grants'), ('timers')$$, 'tables');
+  ('workflow_steps'), ('task_transitions'), ('workflow_step_transitions'), ('task_annotations'), ('definition_grants'), ('access_grants'), ('timers'), ('scope_pauses'), ('dead_letter_notes'), ('breakers'), ('breaker_transitions')$$, 'tables');
 SELECT set_eq('SELECT name FROM relations WHERE relkind = ''v''', $$VALUES ('task_status'), ('step_status'), ('ready_steps'), ('blocked_steps'), ('running_steps'),
-  ('dead_letters'), ('workers'), ('step_dag_relationships'), ('task_history'), ('named_task_list'), ('handlers'), ('task_annotation_list')$$, 'views');
+  ('dead_letters'), ('workers'), ('step_dag_relationships'), ('task_history'), ('named_task_list'), ('handlers'), ('task_annotation_list'), ('dead_letter_note_list'), ('paused_scopes'), ('circuit_breakers')$$, 'views');
 
 PREPARE columns_of(text) AS SELECT a.attname::text COLLATE "default" || ' ' || format_type(a.atttypid, a.atttypmod) FROM pg_attribute AS a
   WHERE a.attrelid = $1::regclass AND a.attnum > 0 AND NOT a.attisdropped ORDER BY a.attnum;
@@ -34,10 +34,20 @@ SELECT results_eq(format('EXECUTE columns_of(%L)', 'tasker.' || v), ARRAY['task_
 SELECT results_eq('EXECUTE columns_of(''tasker.workers'')', ARRAY['kind text', 'pid integer', 'database text', 'role text', 'state text', 'task_id bigint',
   'current_step text', 'since timestamp with time zone'], 'columns of workers');
 SELECT results_eq('EXECUTE columns_of(''tasker.dead_letters'')', ARRAY['task_id bigint', 'step_name text', 'namespace text', 'name text', 'version text', 'owner regrole',
-  'task_state tasker.task_state', 'attempts integer', 'max_attempts integer', 'error jsonb', 'failed_at timestamp with time zone', 'correlation_id text',
-  'idempotency_key text'], 'columns of dead_letters');
+  'created_by regrole', 'task_state tasker.task_state', 'attempts integer', 'max_attempts integer', 'category text', 'sqlstate text', 'message text', 'error jsonb',
+  'first_failed_at timestamp with time zone', 'failed_at timestamp with time zone', 'blocked_steps integer', 'dependent_system text', 'status text', 'note text',
+  'noted_by regrole', 'noted_at timestamp with time zone', 'initiator text', 'correlation_id text', 'idempotency_key text', 'tags text[]'], 'columns of dead_letters');
+SELECT results_eq('EXECUTE columns_of(''tasker.dead_letter_note_list'')', ARRAY['task_id bigint', 'step_name text', 'dead_letter_note_id bigint', 'status text', 'note text',
+  'created_by regrole', 'created_at timestamp with time zone'], 'columns of dead_letter_note_list');
+SELECT results_eq('EXECUTE columns_of(''tasker.paused_scopes'')', ARRAY['namespace text', 'name text', 'paused_by regrole', 'paused_at timestamp with time zone', 'reason text'],
+  'columns of paused_scopes');
 SELECT results_eq('EXECUTE columns_of(''tasker.task_history'')', ARRAY['task_id bigint', 'step_name text', 'sort_key integer', 'from_state text', 'to_state text',
   'metadata jsonb', 'created_at timestamp with time zone'], 'columns of task_history');
+
+SELECT results_eq('EXECUTE columns_of(''tasker.circuit_breakers'')', ARRAY['system text', 'state text', 'consecutive_failures integer', 'failure_threshold integer',
+  'failure_window interval', 'open_time interval', 'max_open_time interval', 'opened_at timestamp with time zone', 'open_until timestamp with time zone',
+  'times_opened integer', 'probing_task_id bigint', 'probing_step text', 'waiting_steps integer', 'last_failure_at timestamp with time zone', 'reason text', 'actor text',
+  'changed_at timestamp with time zone'], 'columns of circuit_breakers');
 
 SELECT set_has('SELECT name, arguments, result FROM routines', $$VALUES
   ('define_task', 'definition jsonb, replace boolean', 'integer'),
@@ -55,14 +65,22 @@ SELECT set_has('SELECT name, arguments, result FROM routines', $$VALUES
   ('resolve_step_manually', 'task_id bigint, step_name text, result jsonb, reason text', 'boolean'),
   ('resolve_task_manually', 'task_id bigint, reason text', 'boolean'), ('rerun_task_from', 'task_id bigint, step_name text, reason text', 'boolean'),
   ('annotate_task', 'task_id bigint, type text, annotation jsonb', 'void'),
+  ('pause_tasks', 'namespace text, name text, reason text', 'boolean'), ('resume_tasks', 'namespace text, name text, reason text', 'boolean'),
+  ('redrive', 'namespace text, name text, step_name text, category text, sqlstate text, failed_since timestamp with time zone, failed_before timestamp with time zone, max_tasks integer, reason text', 'integer'),
+  ('note_dead_letter', 'task_id bigint, step_name text, status text, note text', 'bigint'),
   ('wait_for_task', 'task_id bigint, timeout interval', 'tasker.task_state'),
   ('raise_retryable', 'message text, retry_after interval, max_attempts integer, context jsonb', 'jsonb'),
   ('raise_permanent', 'message text, reason text, context jsonb', 'jsonb'),
   ('calculate_dependency_levels', 'task_id bigint', 'TABLE(step_name text, dependency_level integer)'),
+  ('diagnose_task', 'task_id bigint', 'TABLE(step_name text, severity text, finding text, evidence jsonb, advice text, doc text)'),
+  ('diagnose_step', 'task_id bigint, step_name text', 'TABLE(step_name text, severity text, finding text, evidence jsonb, advice text, doc text)'),
+  ('explain_task', 'task_id bigint', 'text'),
   ('health_ready', '', 'TABLE(status text, checks jsonb, reasons text[])'), ('health_live', '', 'TABLE(status text, checks jsonb, reasons text[])'),
   ('health_status', '', 'TABLE(status text, checks jsonb, reasons text[])'),
   ('grant_access', 'role regrole, level text, queue text', 'void'), ('revoke_access', 'role regrole, level text, queue text', 'void'),
   ('grant_task_definition', 'namespace text, name text, role regrole', 'void'), ('revoke_task_definition', 'namespace text, name text, role regrole', 'void'),
+  ('trip_breaker', 'system text, reason text, open_for interval', 'boolean'), ('reset_breaker', 'system text, reason text', 'boolean'),
+  ('configure_breaker', 'system text, failure_threshold integer, failure_window interval, open_time interval, max_open_time interval', 'boolean'),
   ('release_hold', 'reason text', 'boolean')$$, 'functions');
 SELECT is(count(*), 1::bigint, 'CALL run_task(bigint, boolean)') FROM routines WHERE name = 'run_task' AND prokind = 'p' AND oid::regprocedure::text = 'tasker.run_task(bigint,boolean)';
 SELECT results_eq(format('SELECT n COLLATE "default" FROM pg_proc, unnest(proargnames, proargmodes) AS a (n, m) WHERE oid = %L::regprocedure AND m = ''t''', f),
@@ -97,7 +115,7 @@ SELECT is_empty($$SELECT r.name FROM relations AS r WHERE r.relkind = 'S' AND EX
 
 CREATE TEMP TABLE payload (name text, columns text[]);
 INSERT INTO payload VALUES ('tasks', '{context}'), ('workflow_steps', '{result,error}'), ('task_transitions', '{metadata}'), ('workflow_step_transitions', '{metadata}'),
-  ('task_annotations', '{annotation}');
+  ('task_annotations', '{annotation}'), ('dead_letter_notes', '{note}');
 SELECT is_empty($$SELECT r.name, x.grantee::regrole FROM payload AS p JOIN relations AS r USING (name), aclexplode(r.relacl) AS x WHERE x.grantee <> r.relowner$$,
   'tables with payloads are granted by column only');
 SELECT is_empty($$SELECT r.name, a.attname FROM payload AS p JOIN relations AS r USING (name) JOIN pg_attribute AS a ON a.attrelid = r.oid AND a.attname = ANY (p.columns)

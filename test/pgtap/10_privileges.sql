@@ -40,12 +40,18 @@ SELECT results_eq(format('SELECT step_name, result, error #>> ''{context,card}''
 SELECT is((SELECT h.metadata #>> '{error,context,card}' FROM tasker.task_history AS h WHERE h.task_id = :done AND h.to_state = 'error' AND h.step_name = 'fail'), '4242', 'the whole history');
 SELECT results_eq('SELECT annotation FROM tasker.task_annotation_list', $$VALUES ('"secret"'::jsonb)$$, 'her notes');
 SELECT results_eq('SELECT task_id, step_name FROM tasker.dead_letters', format('VALUES (%s::bigint, ''fail'')', :done), 'her dead letters');
+SELECT tasker.note_dead_letter(:done, 'fail', 'wont_fix', 'secret') AS note \gset
+SELECT results_eq('SELECT status, note FROM tasker.dead_letters', $$VALUES ('wont_fix', 'secret')$$, 'what she notes on them');
+SELECT results_eq('SELECT dead_letter_note_id, note FROM tasker.dead_letter_note_list', format('VALUES (%s::bigint, ''secret'')', :note), 'all her notes');
+SELECT ok(NOT tasker.has_open_dead_letter(:done), 'nothing is open');
+SELECT throws_ok(format('SELECT tasker.%s()', f), '42501', NULL, f || ' is not hers') FROM unnest(ARRAY['pause_tasks', 'resume_tasks']) AS f;
+SELECT lives_ok('SELECT * FROM tasker.paused_scopes', 'what is paused she may know');
 SELECT is((SELECT count(*) FROM tasker.task_labels), 2::bigint, 'her labels');
 SELECT is((SELECT count(*) FROM tasker.idempotency_keys), 1::bigint, 'and keys');
 SELECT is((SELECT count(*) FROM tasker.timers), 1::bigint, 'and timers');
 SELECT throws_ok(format('SELECT %I FROM tasker.%I', c, t), '42501', NULL, format('%s.%s by no other way', t, c))
 FROM (VALUES ('tasks', 'context'), ('workflow_steps', 'result'), ('workflow_steps', 'error'), ('task_transitions', 'metadata'), ('workflow_step_transitions', 'metadata'),
-  ('task_annotations', 'annotation')) AS x (t, c);
+  ('task_annotations', 'annotation'), ('dead_letter_notes', 'note')) AS x (t, c);
 SELECT throws_ok('SELECT * FROM tasker.access_grants', '42501', NULL, 'who else has access is not hers to see');
 SELECT throws_ok('SELECT * FROM tasker.get_system_health_counts()', '42501', NULL, 'nor the whole system');
 SELECT throws_ok('SELECT * FROM tasker.workers', '42501', NULL, 'nor the workers');
@@ -58,15 +64,21 @@ SET SESSION AUTHORIZATION pt_bob;
 SELECT results_eq('SELECT task_id FROM tasker.task_status', ARRAY[:of_bob]::bigint[], 'bob sees only his');
 SELECT is_empty(format('SELECT 1 FROM tasker.%I WHERE task_id IN (%s, %s)', t, :done, :waiting), 'nothing of alice''s in ' || t)
 FROM unnest(ARRAY['tasks', 'workflow_steps', 'task_transitions', 'workflow_step_transitions', 'timers', 'task_labels', 'idempotency_keys', 'task_annotations',
-  'task_status', 'step_status', 'ready_steps', 'blocked_steps', 'running_steps', 'dead_letters', 'task_history', 'step_dag_relationships', 'task_annotation_list']) AS t;
+  'task_status', 'step_status', 'ready_steps', 'blocked_steps', 'running_steps', 'dead_letters', 'task_history', 'step_dag_relationships', 'task_annotation_list', 'dead_letter_notes', 'dead_letter_note_list']) AS t;
 SELECT ok(tasker.task_context(:done) IS NULL AND tasker.task_result(:done) IS NULL AND tasker.step_result(:done, 1, -1) IS NULL AND tasker.step_error(:done, 2, -1) IS NULL
-  AND tasker.transition_metadata(:done, 0, -1, 10) IS NULL AND tasker.task_annotation(:done, 1) IS NULL AND tasker.step_blocking_reason(:waiting, 1, -1) IS NULL,
+  AND tasker.transition_metadata(:done, 0, -1, 10) IS NULL AND tasker.task_annotation(:done, 1) IS NULL AND tasker.step_blocking_reason(:waiting, 1, -1) IS NULL
+  AND tasker.dead_letter_note(:done, 2, -1, :note) IS NULL AND tasker.has_open_dead_letter(:done) IS NULL AND tasker.waiting_descendants(:done, 1) IS NULL,
   'the payload functions say nothing');
 SELECT is_empty(format('SELECT 1 FROM tasker.%s', f), f || ' gives no rows')
 FROM unnest(ARRAY[format('get_step_readiness_status(%s)', :waiting), format('get_step_readiness_status_batch(ARRAY[%s, %s])', :done, :waiting),
   format('get_task_execution_context(%s)', :done), format('get_task_execution_contexts_batch(ARRAY[%s, %s])', :done, :waiting), format('calculate_dependency_levels(%s)', :done)]) AS f;
 SELECT throws_ok(format('SELECT tasker.cancel_task(%s)', :waiting), '02000', format('task %s does not exist', :waiting), 'alice''s task is as unknown to bob');
 SELECT throws_ok('SELECT tasker.cancel_task(99999999)', '02000', 'task 99999999 does not exist', 'as one that does not exist');
+SELECT throws_ok(format('SELECT tasker.note_dead_letter(%s, ''fail'', ''open'')', :done), '02000', format('task %s does not exist', :done), 'to note something as well');
+SELECT is(tasker.redrive(), 0, 'and redrive finds nothing of hers');
+SELECT throws_ok(format('SELECT %s', f), '02000', format('task %s does not exist', :waiting), f || ' says so too')
+FROM unnest(ARRAY[format('* FROM tasker.diagnose_task(%s)', :waiting), format('* FROM tasker.diagnose_step(%s, ''load'')', :waiting), format('* FROM tasker.diagnose_step(%s, ''nothing'')', :waiting),
+  format('tasker.explain_task(%s)', :waiting)]) AS f;
 SELECT results_eq('SELECT DISTINCT name FROM tasker.named_task_list WHERE name = ''pt''', ARRAY['pt'], 'definitions are for all to read');
 
 -- ---- membership -----------------------------------------------------------------------------------------------
@@ -95,7 +107,12 @@ SELECT results_eq(format('SELECT error ->> ''message'', error ? ''context'' FROM
   'errors without contexts');
 SELECT is_empty('SELECT 1 FROM tasker.task_history WHERE metadata #> ''{error,context}'' IS NOT NULL', 'in the history too');
 SELECT is_empty('SELECT 1 FROM tasker.task_annotation_list WHERE annotation IS NOT NULL', 'and notes without text');
+SELECT results_eq(format('SELECT status, note, message, error ? ''context'' FROM tasker.dead_letters WHERE task_id = %s', :done), $$VALUES ('wont_fix', NULL, 'no', false)$$, 'on dead letters too');
+SELECT is_empty('SELECT 1 FROM tasker.dead_letter_note_list WHERE note IS NOT NULL', 'and in their list');
+SELECT throws_ok('SELECT tasker.' || f, '42501', NULL, f || ' is not a monitor''s') FROM unnest(ARRAY['pause_tasks()', 'resume_tasks()', 'redrive()', 'note_dead_letter(1, ''a'', ''open'')']) AS f;
 SELECT is((SELECT count(*) FROM tasker.get_step_readiness_status(:waiting)), 2::bigint, 'readiness of all');
+SELECT results_eq(format('SELECT d.step_name, d.finding FROM tasker.diagnose_task(%s) AS d', :done), $$VALUES ('fail', 'failed')$$, 'findings of all');
+SELECT is_empty(format('SELECT 1 FROM tasker.diagnose_task(%s) AS d WHERE d.evidence::text || d.advice || tasker.explain_task(%s) ~ ''4242|secret''', :done, :done), 'without payloads');
 SELECT is((SELECT count(*) FROM tasker.get_system_health_counts()), 1::bigint, 'health counts');
 SELECT is((SELECT status IN ('healthy', 'degraded', 'unhealthy', 'held', 'standby') FROM tasker.health_ready()), true, 'health_ready');
 SELECT is((SELECT status FROM tasker.health_live()), 'healthy', 'health_live');
@@ -110,10 +127,15 @@ SELECT throws_ok('SELECT tasker.grant_access(''pt_monitor'', ''admin'')', '42501
 SET SESSION AUTHORIZATION pt_operator;
 SELECT results_eq('SELECT context ->> ''secret'' FROM tasker.task_status WHERE name = ''pt'' ORDER BY task_id', ARRAY['s1', 's2', 's3'], 'an operator sees payloads');
 SELECT is(tasker.pause_task(:of_bob, 'night'), true, 'and controls');
+SELECT is((SELECT note FROM tasker.dead_letters WHERE task_id = :done), 'secret', 'and notes');
+SELECT is(tasker.redrive('default', 'pt'), 1, 'and tries again what failed');
+SELECT is(tasker.pause_tasks('default'), true, 'and pauses whole scopes');
+SELECT is(tasker.resume_tasks('default'), true, 'and resumes them');
 SELECT throws_ok('SELECT tasker.create_task(''default'', ''pt'')', '42501', NULL, 'but creates nothing');
 SET SESSION AUTHORIZATION pt_worker;
 SELECT throws_ok('SELECT 1 FROM tasker.task_status', '42501', NULL, 'a worker sees no tasks');
 SELECT throws_ok('SELECT 1 FROM tasker.named_tasks', '42501', NULL, 'nor definitions');
+SELECT throws_ok(format('SELECT * FROM tasker.diagnose_task(%s)', :done), '42501', NULL, 'nor why they fail');
 SET SESSION AUTHORIZATION pt_nobody;
 SELECT throws_ok('SELECT 1 FROM tasker.task_status', '42501', NULL, 'nobody sees the schema');
 SELECT throws_ok('SELECT tasker.sees_all()', '42501', NULL, 'nor calls its functions');

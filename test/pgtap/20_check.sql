@@ -9,7 +9,7 @@ SET SESSION AUTHORIZATION pt_owner;
 -- a; b and c after a; d after b and c. Tasks: one complete, one failed, one waiting, one whose step waits for its retry.
 SELECT tasker.define_task('{"name": "pt_check", "steps": [{"name": "a", "handler": {"type": "noop"}}, {"name": "b", "depends_on": ["a"], "handler": {"type": "noop"}},
   {"name": "c", "depends_on": ["a"], "handler": {"type": "sql", "query": "SELECT 1 / ($1 ->> ''by'')::integer"}}, {"name": "d", "depends_on": ["b", "c"], "handler": {"type": "noop"}}]}') AS definition \gset
-SELECT tasker.define_task('{"name": "pt_retry", "steps": [{"name": "r", "backoff": {"base_seconds": 300}, "handler": {"type": "sql", "query": "SELECT tasker.raise_retryable(''again'')"}}]}');
+SELECT tasker.define_task('{"name": "pt_retry", "steps": [{"name": "r", "dependent_system": "pt", "backoff": {"base_seconds": 300}, "handler": {"type": "sql", "query": "SELECT tasker.raise_retryable(''again'')"}}]}');
 SELECT tasker.create_task('default', 'pt_check', '{"by": 1}', idempotency_key => 'k', tags => '{t}') AS complete \gset
 SELECT tasker.create_task('default', 'pt_check', '{"by": 0}') AS failed \gset
 SELECT tasker.create_task('default', 'pt_check', '{"by": 1}', run_at => now() + interval '1 day') AS waiting \gset
@@ -18,6 +18,7 @@ CALL tasker.run_task(:complete);
 CALL tasker.run_task(:failed);
 CALL tasker.run_task(:retry);
 SELECT tasker.annotate_task(:complete, 'note', '1');
+SELECT tasker.note_dead_letter(:failed, 'c', 'resolved');
 SELECT results_eq(format('SELECT state::text FROM tasker.task_status WHERE task_id IN (%s, %s, %s, %s) ORDER BY task_id', :complete, :failed, :waiting, :retry),
   ARRAY['complete', 'error', 'pending', 'in_progress'], 'four tasks');
 RESET SESSION AUTHORIZATION;
@@ -58,10 +59,16 @@ FROM (VALUES
   ('waiting_on_disagrees', :waiting, 'UPDATE tasker.workflow_steps SET waiting_on = 1 WHERE task_id = %s AND step_no = 2'),
   ('sinks_left_disagrees', :waiting, 'UPDATE tasker.tasks SET sinks_left = 2 WHERE task_id = %s'),
   ('dead_step_in_task_not_failing', :failed, 'UPDATE tasker.tasks SET failing = false WHERE task_id = %s'),
+  ('dead_letter_note_without_step', :failed, 'UPDATE tasker.dead_letter_notes SET step_no = 9 WHERE task_id = %s'),
+  ('dead_letter_note_without_step', :failed, 'UPDATE tasker.dead_letter_notes SET moves = 99 WHERE task_id = %s'),
+  ('pause_without_definition', 0, 'INSERT INTO tasker.scope_pauses (task_namespace_id, name, paused_by) SELECT min(task_namespace_id), ''nothing %s'', ''pg_monitor'' FROM tasker.task_namespaces'),
   ('timer_of_no_live_task', :complete, 'INSERT INTO tasker.timers (task_id, kind, due_at) VALUES (%s, ''run_at'', now())'),
   ('backoff_without_timer', :retry, 'DELETE FROM tasker.timers WHERE task_id = %s'),
   ('too_many_attempts', :complete, 'UPDATE tasker.workflow_steps SET attempts = 4 WHERE task_id = %s AND step_no = 1'),
   ('label_without_task', 0, 'INSERT INTO tasker.task_labels (label, kind, task_id) VALUES (''x'', ''tag'', %s)'),
+  ('system_without_breaker', 0, 'DELETE FROM tasker.breakers WHERE dependent_system_id <> %s'),
+  ('breaker_history_disagrees', 0, 'UPDATE tasker.breakers SET moves = 1 WHERE dependent_system_id <> %s'),
+  ('breaker_history_disagrees', 0, 'UPDATE tasker.breakers SET state = ''half_open'', opened_at = now() WHERE dependent_system_id <> %s'),
   ('tallies_disagree', 0, 'UPDATE tasker.tallies SET tasks_complete = tasks_complete + 1 WHERE tasks_complete > %s')
 ) AS b (found, task_id, breaking);
 SELECT is_empty('SELECT * FROM tasker.check()', 'whole again');

@@ -20,7 +20,7 @@ $t->alice(join '; ',
   definition('flaky', 'a:step_flaky; b:step < a', %keys));
 
 my @points = qw(create.after_insert run.before_handler run.after_handler record.before record.after commit.before commit.after
-  dispatcher.pass dispatcher.start launcher.start);
+  dispatcher.pass dispatcher.start launcher.start executor.start);
 my @kinds = qw(chain diamond flaky);
 my $round = 0;
 
@@ -53,7 +53,7 @@ for my $point (@points) {
     warm() if $action eq 'error';
     my $from = $t->log_offset;
     # The faults of a start are met by the process that follows the present one.
-    my ($starter) = $point =~ /^(dispatcher|launcher)\.start/;
+    my ($starter) = $point =~ /^(dispatcher|launcher|executor)\.start/;
     my @old;
     if ($starter) {
       $t->wait_for("SELECT EXISTS (SELECT FROM pg_stat_activity WHERE backend_type = 'tasker $starter')", 20) // die "no $starter";

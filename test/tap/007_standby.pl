@@ -46,6 +46,12 @@ for my $call (q{tasker.create_task('t', 'chain')}, "tasker.cancel_task($later)",
   ok($rc != 0, "$call is refused");
   like($err, qr/25006/, 'with 25006');
 }
+for my $call (q{trip_breaker('bank')}, q{reset_breaker('bank')}, q{configure_breaker('bank')}) {
+  (undef, undef, $err) = $s->try_sql([ '\set VERBOSITY verbose', "SELECT tasker.$call" ]);
+  like($err, qr/25006/, "$call, too");
+}
+($rc, undef, $err) = $s->try_sql('SELECT count(*) FROM tasker.circuit_breakers', user => 'alice');
+is($rc, 0, 'circuit_breakers can be read') or diag($err);
 
 # The primary dies in the middle; the standby is promoted and goes on by itself.
 $t->wait_ok(q{SELECT count(*) > 3 FROM acc.ledger JOIN tasker.tasks USING (task_id) JOIN tasker.named_tasks n USING (named_task_id) WHERE n.name = 'nap'}, 'naps are under way');

@@ -47,6 +47,8 @@ BEGIN
   IF step.context ? step.step_name THEN EXECUTE step.context ->> step.step_name; END IF;
   RETURN '{}';
 END $$;
+-- Waits until the test opens this gate (close_gates, open_gates).
+CREATE FUNCTION acc.pass(gate integer) RETURNS void LANGUAGE sql AS 'SELECT pg_advisory_xact_lock_shared(1, $1)';
 SQL
 
 
@@ -187,6 +189,22 @@ sub kill_postmaster {
     die 'the server does not start' if time > $until;
     usleep(50_000);
   }
+}
+
+# Gates are advisory locks that a session of the test holds: a step that calls acc.pass(n) waits until gate n is opened.
+sub close_gates {
+  my ($self, @gates) = @_;
+  $self->{gatekeeper} //= $self->node->background_psql($self->{db});
+  $self->{gatekeeper}->query_safe("SELECT pg_advisory_lock(1, $_)") for @gates;
+}
+sub open_gates { my ($self, @gates) = @_; $self->{gatekeeper}->query_safe("SELECT pg_advisory_unlock(1, $_)") for @gates }
+
+# pid of the process that waits at the gate, once one does.
+sub wait_at_gate {
+  my ($self, $gate, $seconds) = @_;
+  my $waiting = "FROM pg_locks WHERE locktype = 'advisory' AND classid = 1 AND objid = $gate AND objsubid = 2 AND NOT granted";
+  defined $self->wait_for("SELECT EXISTS (SELECT $waiting)", $seconds // 20) or do { $self->show_live; die "nobody waits at gate $gate" };
+  return $self->sql("SELECT pid $waiting LIMIT 1");
 }
 
 sub log_offset { return -s $_[0]->node->logfile }
