@@ -109,6 +109,7 @@ SELECT tasker.reset_step(:broken, 'b', 'from zero');
 CALL tasker.run_task(:broken, skip_waits => true);
 SELECT control.steps('broken');
 SELECT tasker.skip_step(:two, 'b', 'never mind'), tasker.skip_step(:two, 'b');
+SELECT control.try(format('SELECT tasker.resolve_step_manually(%s, ''b'', to_jsonb(repeat(''x'', 1048577)))', :three));
 SELECT tasker.resolve_step_manually(:three, 'b', '{"by": "hand"}', 'looked it up'), tasker.resolve_step_manually(:three, 'b', '{"by": "foot"}');
 CALL tasker.run_task(:two, skip_waits => true);
 CALL tasker.run_task(:three, skip_waits => true);

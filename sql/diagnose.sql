@@ -209,6 +209,11 @@ SELECT 1 FROM tasker.tasks AS t WHERE t.task_id = diagnose.id('later') FOR UPDAT
 SELECT diagnose.told('later');
 ROLLBACK;
 SET SESSION AUTHORIZATION regress_diagnose;
+BEGIN;
+SELECT tasker.pause_task(diagnose.id('later')) \g /dev/null
+PREPARE TRANSACTION 'regress_diagnose';
+SELECT diagnose.told('later');
+ROLLBACK PREPARED 'regress_diagnose';
 SELECT tasker.define_task('{"namespace": "diagnose", "name": "line", "version": "0.2.0", "steps": [{"name": "a", "handler": {"type": "noop"}}]}') \g /dev/null
 SELECT tasker.retire_task_definition('diagnose', 'line', '0.1.0') \g /dev/null
 SELECT t FROM diagnose.told('later') AS t WHERE t ~ 'retired';

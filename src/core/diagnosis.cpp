@@ -147,11 +147,21 @@ void judge_owner(Judgement &out) {
 void judge_lock(Judgement &out) {
   if (!out.task().lock) return;
   const LockCase &lock = *out.task().lock;
-  const std::string who = lock.own ? "this session" : "process " + std::to_string(lock.pid);
-  out.add(Severity::kMedium, "locked", {{"pid", lock.pid}, {"since", utc(lock.since)}, {"own_session", lock.own}},
-          "the open transaction of " + who + " (since " + utc(lock.since) + ") holds the task's row: nothing is recorded before it ends",
-          lock.own ? "Commit or roll back."
-                   : "pg_stat_activity shows what process " + std::to_string(lock.pid) + " waits for; its commit or rollback lets the task go on.");
+  json evidence = {{"since", utc(lock.since)}};
+  std::string who, advice;
+  if (!lock.prepared.empty()) {
+    evidence["prepared"] = lock.prepared;
+    who = "the prepared transaction " + lock.prepared;
+    advice = "COMMIT PREPARED or ROLLBACK PREPARED, whichever its coordinator decided; pg_prepared_xacts lists them.";
+  } else {
+    evidence["pid"] = lock.pid;
+    evidence["own_session"] = lock.own;
+    const std::string pid = std::to_string(lock.pid);
+    who = "the open transaction of " + (lock.own ? std::string("this session") : "process " + pid);
+    advice = lock.own ? "Commit or roll back." : "pg_stat_activity shows what process " + pid + " waits for; its commit or rollback lets the task go on.";
+  }
+  out.add(Severity::kMedium, "locked", std::move(evidence), who + " (since " + utc(lock.since) + ") holds the task's row: nothing is recorded before it ends",
+          std::move(advice));
 }
 
 void judge_deadline(Judgement &out) {

@@ -101,7 +101,7 @@ struct RunningCase {
   int pid = 0;
   Moment since = 0;
   std::string waits_for;         // wait event, "Lock: transactionid"; "" when it works
-  std::vector<int> blocked_by;   // processes that hold the lock it waits for
+  std::vector<int> blocked_by;   // processes that hold the lock it waits for; 0: a prepared transaction
 };
 
 // An executor has the step in its queue, behind what it runs.
@@ -150,6 +150,7 @@ struct ServerCase {
 
 struct LockCase {
   int pid = 0;
+  std::string prepared;  // the name of a prepared transaction, which has no process
   Moment since = 0;
   bool own = false;  // the session that asks
 };

@@ -32,6 +32,8 @@ std::vector<int> open_parents(const TaskCase &task, int step_no) {
   return out;
 }
 
+std::string holder_of(int pid) { return pid == 0 ? "a prepared transaction" : "process " + std::to_string(pid); }
+
 void running(Judgement &out) {
   const TaskCase &task = out.task();
   const StepCase &step = out.step();
@@ -46,7 +48,8 @@ void running(Judgement &out) {
   if (!run.waits_for.empty()) evidence["waits_for"] = run.waits_for;
   if (!run.blocked_by.empty()) evidence["blocked_by"] = run.blocked_by;
   std::string summary = "runs since " + utc(run.since) + " in process " + std::to_string(run.pid);
-  if (!run.blocked_by.empty()) summary += ", waits for a lock of process " + std::to_string(run.blocked_by.front());
+  const std::string holder = run.blocked_by.empty() ? "" : holder_of(run.blocked_by.front());
+  if (!holder.empty()) summary += ", waits for a lock of " + holder;
   const double elapsed_ms = static_cast<double>(elapsed) / 1000;
   const bool measured = step.durations.runs >= kEnoughRuns;
   if (elapsed < kShortestLong || !measured || elapsed_ms < kFarBeyond * step.durations.p95_ms) {
@@ -58,9 +61,10 @@ void running(Judgement &out) {
   evidence["measured_runs"] = step.durations.runs;
   if (step.timeout_ms > 0) evidence["timeout_ms"] = milliseconds(step.timeout_ms);
   summary += "; usually 95 of 100 runs take less than " + duration_text(step.durations.p95_ms / 1000);
-  std::string advice = run.blocked_by.empty() ? "pg_stat_activity shows what process " + std::to_string(run.pid) + " does."
-                                              : "Process " + std::to_string(run.blocked_by.front()) +
-                                                    " holds the lock: see what it does in pg_stat_activity, end its transaction.";
+  std::string advice = "pg_stat_activity shows what process " + std::to_string(run.pid) + " does.";
+  if (!holder.empty())
+    advice = "What holds the lock is " + holder +
+             (run.blocked_by.front() == 0 ? ": see pg_prepared_xacts." : ": see what it does in pg_stat_activity, end its transaction.");
   advice += " " + out.call("cancel_step") + " stops the step; its timeout does so by itself.";
   out.add(Severity::kMedium, "long_running", std::move(evidence), std::move(summary), std::move(advice));
 }

@@ -3,6 +3,7 @@
 #include <algorithm>
 
 #include "engine/control_call.hpp"
+#include "engine/handlers.hpp"
 #include "store/hints.hpp"
 #include "store/runs.hpp"
 
@@ -198,6 +199,7 @@ bool resolve_step_manually(std::int64_t task_id, const std::string &name, Datum 
   if (row.state != StepState::kPending && row.state != StepState::kError)
     wrong_state("step \"" + name + "\"", core::to_string(row.state), "Only a pending or failed step can be resolved.");
   call.require_live_or_error();
+  check_result_size(name, result);
   call.hint(store::HintKind::kCancel, row.key.step_no);
   call.revive();
   satisfy(call, row, StepState::kResolvedManually, result == Datum(0) ? std::nullopt : std::optional<Datum>(result));

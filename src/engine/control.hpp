@@ -25,6 +25,7 @@ bool cancel_step(std::int64_t task_id, const std::string &step, const Reason &re
 bool retry_step(std::int64_t task_id, const std::string &step, const Reason &reason);
 bool reset_step(std::int64_t task_id, const std::string &step, const Reason &reason);
 bool skip_step(std::int64_t task_id, const std::string &step, const Reason &reason);
+// Raises 54000 for a result over tasker.max_result_size.
 bool resolve_step_manually(std::int64_t task_id, const std::string &step, Datum result_or_zero, const Reason &reason);
 
 // The step and its descendants run again; their earlier results stay in the history, their idempotency keys are new.

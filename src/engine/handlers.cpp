@@ -178,6 +178,15 @@ Datum to_jsonb(const pg::FirstValue &value, MemoryContext memory) {
 ResolvedHandler resolve_function(const std::string &name) { return resolve(name, false); }
 ResolvedHandler resolve_procedure(const std::string &name) { return resolve(name, true); }
 
+void check_result_size(const std::string &step, Datum result) {
+  if (result == Datum(0)) return;
+  const std::size_t limit = static_cast<std::size_t>(store::settings.max_result_size_kb) * 1024;
+  const std::size_t size = VARSIZE_ANY(DatumGetPointer(result));
+  if (size > limit)
+    throw tasker::Error(sqlstate::kProgramLimit, "the result of step \"" + step + "\" is " + std::to_string(size) + " bytes, the limit is " + std::to_string(limit), {},
+                        "Write large results to a table and return a key, or raise tasker.max_result_size.");
+}
+
 Datum call_handler(const HandlerCall &call, MemoryContext memory) {
   if (call.step->type == store::HandlerType::kNoop) return Datum(0);
   pg::Spi spi;
@@ -193,13 +202,7 @@ Datum call_handler(const HandlerCall &call, MemoryContext memory) {
     values[2] = config;
   }
   const Datum result = to_jsonb(pg::run_first_value(plan.plan, plan.nargs, plan.types, values, nulls, memory), memory);
-  if (result != Datum(0)) {
-    const std::size_t limit = static_cast<std::size_t>(store::settings.max_result_size_kb) * 1024;
-    const std::size_t size = VARSIZE_ANY(DatumGetPointer(result));
-    if (size > limit)
-      throw tasker::Error(sqlstate::kProgramLimit, "the result of step \"" + call.step->name + "\" is " + std::to_string(size) + " bytes, the limit is " + std::to_string(limit), {},
-                          "Write large results to a table and return a key, or raise tasker.max_result_size.");
-  }
+  check_result_size(call.step->name, result);
   return result;
 }
 

@@ -21,6 +21,8 @@ struct HandlerCall {
 // The handler's result as jsonb in `memory`, or Datum(0) for null. Raises what the handler raises; 54000 when
 // the result is larger than tasker.max_result_size. Precondition: inside a savepoint (or a transaction of its own).
 Datum call_handler(const HandlerCall &call, MemoryContext memory);
+// That limit for a result (a detoasted jsonb, or 0) of this step, wherever it comes from.
+void check_result_size(const std::string &step, Datum result);
 
 // A procedure that may commit. Nothing of the caller's transaction survives it.
 void call_procedure(const HandlerCall &call);

@@ -59,10 +59,12 @@ constinit pg::Query select_history{
     {INT4OID, INT4ARRAYOID, INT8OID, TIMESTAMPTZOID, TIMESTAMPTZOID}};
 // A writer that has not ended yet stands in the row's xmax. Our own workers hold it for moments only.
 constinit pg::Query select_lock{
-    "SELECT l.pid, coalesce(a.xact_start, pg_catalog.clock_timestamp()), l.pid = pg_catalog.pg_backend_pid() FROM tasker.tasks t CROSS JOIN LATERAL"
-    " (SELECT x.pid FROM pg_catalog.pg_locks x WHERE x.locktype = 'transactionid' AND x.transactionid = t.xmax AND x.granted AND x.mode = 'ExclusiveLock' "
-    "LIMIT 1) l"
-    " CROSS JOIN LATERAL pg_catalog.pg_stat_get_activity(l.pid) a WHERE t.task_id = $1 AND a.backend_type NOT LIKE 'tasker%'",
+    "SELECT coalesce(l.pid, 0), coalesce(a.xact_start, q.prepared, pg_catalog.clock_timestamp()), coalesce(l.pid = pg_catalog.pg_backend_pid(), false), q.gid"
+    " FROM tasker.tasks t CROSS JOIN LATERAL (SELECT x.pid FROM pg_catalog.pg_locks x WHERE x.locktype = 'transactionid' AND x.transactionid = t.xmax"
+    "   AND x.granted AND x.mode = 'ExclusiveLock' LIMIT 1) l"
+    " LEFT JOIN LATERAL (SELECT g.xact_start, g.backend_type FROM pg_catalog.pg_stat_get_activity(coalesce(l.pid, 0)) g) a ON true"
+    " LEFT JOIN LATERAL (SELECT p.gid, p.prepared FROM pg_catalog.pg_prepared_xact() p WHERE p.transaction = t.xmax) q ON l.pid IS NULL"
+    " WHERE t.task_id = $1 AND coalesce(a.backend_type NOT LIKE 'tasker%', true)",
     1,
     {INT8OID}};
 constinit pg::Query select_waits{
@@ -243,7 +245,7 @@ void read_breakers(TaskCase &task, const std::vector<int> &steps) {
 
 void read_lock(TaskCase &task, const Subject &subject) {
   const pg::Result rows = pg::execute(select_lock, pg::Params().int8(subject.task_id), pg::Access::kRead);
-  if (!rows.rows.empty()) task.lock = core::LockCase{rows.rows.int4(0, 1), rows.rows.timestamp(0, 2), rows.rows.boolean(0, 3)};
+  if (!rows.rows.empty()) task.lock = core::LockCase{rows.rows.int4(0, 1), rows.rows.text(0, 4), rows.rows.timestamp(0, 2), rows.rows.boolean(0, 3)};
 }
 
 }  // namespace

@@ -58,15 +58,19 @@ void free_slot(int index) {
   shared->breakers[index].breaker = {};
 }
 
-// A slot for it: a free one, or that of a breaker about which nothing needs to be known. Null when there is none.
-BreakerSlot *make_slot(const BreakerRow &row) {
-  int place = -1;
+// A slot for it: a free one, or that of a breaker about which nothing needs to be known; for one that is not quiet also
+// that of a quiet one with settings of its own, which its first failure brings back. Null when there is none.
+BreakerSlot *make_slot(const BreakerRow &row, bool quiet) {
+  int place = -1, second = -1;
   for (int i = 0; i < kBreakerSlots; i++) {
     const BreakerSlot &slot = shared->breakers[i];
     const bool vacant = !OidIsValid(shared->breaker_keys[i].database);
-    if (vacant || (place < 0 && slot.breaker.quiet() && plain(slot.overrides) && slot.move_count == 0)) place = i;
+    const bool idle = slot.breaker.quiet() && slot.move_count == 0;
+    if (vacant || (place < 0 && idle && plain(slot.overrides))) place = i;
+    if (second < 0 && idle) second = i;
     if (vacant) break;
   }
+  if (place < 0 && !quiet) place = second;
   if (place < 0) return nullptr;
   shared->breaker_keys[place] = {MyDatabaseId, row.system};
   BreakerSlot &slot = shared->breakers[place];
@@ -83,15 +87,16 @@ void warn_full() {
   if (told) return;
   told = true;
   pg::report(pg::Level::kWarning, "tasker: too many circuit breakers",
-             "There is room for " + std::to_string(kBreakerSlots) + " dependent systems that fail or have settings of their own; others count as closed.");
+             "There is room for " + std::to_string(kBreakerSlots) + " dependent systems that fail or have settings of their own; others count as closed, or have those of the server.");
 }
 
 bool is_probe(const BreakerSlot &slot, const StepKey &key) { return slot.breaker.probing && slot.probe == key; }
 
-// It writes what has moved, and lets out what waits.
-void wake_dispatcher() {
+// It writes what has moved, and lets out what waits; and it looks for settings in the rows.
+void wake_dispatcher(bool read_rows = false) {
   Hint hint{};
   hint.kind = HintKind::kBreakers;
+  hint.named_task_id = read_rows ? 1 : 0;
   push_hints_now(&hint, 1);
 }
 
@@ -122,7 +127,7 @@ void tell(const BreakerRow &row, bool was_read, const StepKey &key, SystemWord w
     if (slot == nullptr || !is_news(*slot, key, word)) return;
   }
   const TimestampTz now = GetCurrentTimestamp();
-  bool wake = false, full = false;
+  bool wake = false, full = false, is_new = false;
   {
     const LockGuard guard(shared->breakers_lock, LW_EXCLUSIVE);
     BreakerSlot *slot = slot_of(row.system);
@@ -130,8 +135,9 @@ void tell(const BreakerRow &row, bool was_read, const StepKey &key, SystemWord w
       // The first failure. Where breakers are switched off there is nothing to remember.
       const bool first_failure = word == SystemWord::kFails && breaker_settings(row.overrides).failure_threshold > 0;
       if (!first_failure && !to_catch_up) return;
-      slot = make_slot(row);
+      slot = make_slot(row, false);
       full = slot == nullptr;
+      is_new = !full;
     }
     if (slot != nullptr) {
       if (was_read) slot->overrides = row.overrides;
@@ -150,7 +156,7 @@ void tell(const BreakerRow &row, bool was_read, const StepKey &key, SystemWord w
     }
   }
   if (full) warn_full();
-  if (wake) wake_dispatcher();
+  if (wake || is_new) wake_dispatcher(is_new);
 }
 
 // The probe that this process runs by its own leave, if any: given back when it exits in the middle.
@@ -270,7 +276,8 @@ void adopt_breakers(const std::vector<BreakerRow> &rows) {
     for (const BreakerRow &row : rows) {
       BreakerSlot *slot = slot_of(row.system);
       if (slot == nullptr) {
-        if (!row.breaker.quiet() || !plain(row.overrides)) full = make_slot(row) == nullptr || full;
+        const bool quiet = row.breaker.quiet();
+        if (!quiet || !plain(row.overrides)) full = make_slot(row, quiet) == nullptr || full;
         continue;
       }
       slot->overrides = row.overrides;

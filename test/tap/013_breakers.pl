@@ -123,7 +123,7 @@ like($t->alice("SELECT blocking_reason FROM tasker.step_status WHERE step_name =
 is($t->alice("SELECT state, blocking_reason IS NULL FROM tasker.step_status WHERE task_id = $probe"), 'in_progress|t', 'which runs');
 
 my (undef, $seen) = $t->try_sql('SELECT count(probing_task_id), count(*) FROM tasker.circuit_breakers', user => 'bob');
-is($seen, '0|4', 'but does not see whose step it is');
+is($seen, '0|4', 'bob does not see whose step it is');
 
 my $pid = $t->wait_at_gate(1);
 $t->sql("SELECT pg_terminate_backend($pid)");
@@ -184,6 +184,24 @@ $t->wait_ok(q{SELECT count(*) = 23 FROM tasker.tasks JOIN tasker.named_tasks n U
 is($t->sql("SELECT count(*) FROM $tasks_of WHERE n.name = 'fax' AND t.live AND s.attempts = 0"), '3', 'his wait, no attempt spent');
 $t->sql('GRANT CONNECT ON DATABASE postgres TO PUBLIC');
 $t->sql("SELECT tasker.cancel_task(array_agg(t.task_id)) FROM $tasks_of WHERE n.name = 'fax' AND t.live");
+
+# ---- more systems with settings of their own than memory has room for ----
+my $offset = $t->log_offset;
+$t->alice(q{SELECT tasker.define_task(jsonb_build_object('namespace', 't', 'name', 'many', 'steps', (SELECT jsonb_agg(jsonb_build_object('name', 'n' || n, 'dependent_system', 'many ' || n, 'handler', '{"type": "noop"}'::jsonb)) FROM generate_series(1, 300) AS n)))});
+$t->alice(definition('last', 'bank:step_outside', %keys, dependent_system => '"many 300"'));
+olga(q{count(tasker.configure_breaker('many ' || n, failure_threshold => 2, open_time => '1 hour')) FROM generate_series(1, 300) AS n});
+create('fax', 1);
+done_ok('fax', 'the dispatcher has looked at them');
+like($t->log_since($offset), qr/WARNING:  tasker: too many circuit breakers/, 'it says that there are too many');
+olga(q{tasker.trip_breaker('many 300')});
+my ($kept) = create('last', 1);
+breaker_ok('many 300', 'waiting_steps = 1', 'but who is open has room');
+outside('bank', 'down = true');
+olga(q{tasker.reset_breaker('many 300')});
+breaker_ok('many 300', "state = 'open' AND reason = '2 failures in a row'", 'and its own settings');
+outside('bank', 'down = false');
+olga(q{tasker.reset_breaker('many 300')});
+done_ok('last', 'which a reset does not change');
 
 # ---- run_task probes, too; its session dies ----
 outside('phone', 'gate = 1');

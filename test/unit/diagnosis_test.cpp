@@ -143,11 +143,14 @@ TEST(Diagnosis, InTheQueueOfAnExecutor) {
 
 TEST(Diagnosis, SomebodyHoldsTheRow) {
   Case task(kOne);
-  task.lock = LockCase{42, kNow - 9 * kSecond, false};
+  task.lock = LockCase{42, "", kNow - 9 * kSecond, false};
   EXPECT_EQ(task.told(), Told{"medium locked"});
   EXPECT_EQ(task.first().evidence["pid"], 42);
   task.lock->own = true;
   EXPECT_EQ(task.first().advice, "Commit or roll back.");
+  task.lock = LockCase{0, "transfer 7", kNow - 9 * kSecond, false};
+  EXPECT_EQ(task.first().evidence["prepared"], "transfer 7");
+  EXPECT_FALSE(task.first().evidence.contains("pid"));
 }
 
 TEST(Diagnosis, WaitingStepsShareOneFinding) {
@@ -215,6 +218,11 @@ TEST(Diagnosis, TheOwner) {
   task.fail('a', 1, "28000", "privilege", true);
   task['a'].reason = "";
   EXPECT_EQ(task.told(), Told{"critical owner_gone"});
+  Case ended(kOne);
+  ended.facts.state = TaskState::kError;
+  ended.connect_problem = "no CONNECT";
+  ended.fail('a', 1, "TK002", "unknown", true);
+  EXPECT_EQ(ended.told(), Told{"high failed(a)"}) << "what ended needs no connection";
 }
 
 TEST(Diagnosis, TheHandler) {
@@ -431,7 +439,9 @@ TEST(Diagnosis, ARunThatTakesTooLong) {
   task['a'].durations = {10, 10'000, 12'000};
   EXPECT_EQ(task.told(), Told{"medium long_running(a)"});
   EXPECT_EQ(task.first().evidence["blocked_by"], json({41}));
-  EXPECT_NE(task.first().advice.find("Process 41 holds the lock"), std::string::npos);
+  EXPECT_EQ(task.first().advice.find("What holds the lock is process 41:"), 0u);
+  task['a'].running->blocked_by = {0};
+  EXPECT_EQ(task.first().advice.find("What holds the lock is a prepared transaction:"), 0u);
   task['a'].durations = {10, 1, 2};
   task['a'].running->since = kNow - kSecond;
   EXPECT_EQ(task.told(), Told{"info running(a)"}) << "a second is not long";
