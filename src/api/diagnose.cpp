@@ -78,6 +78,7 @@ core::StepCase case_of(const AssessedTask &task, const AssessedStep &assessed, H
   step.facts = assessed.facts;
   step.readiness = assessed.readiness;
   step.reason = task.blocking_reason(assessed);
+  step.skippable = definition.skippable;
   step.defined_max_attempts = definition.max_attempts;
   step.timeout_ms = timeout_ms(definition);
   step.dependent_system_id = definition.dependent_system_id;

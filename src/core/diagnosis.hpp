@@ -123,6 +123,7 @@ struct StepCase {
   StepFacts facts;       // in_progress when a worker runs it now
   Readiness readiness;
   std::string reason;    // the readiness reason with its object
+  bool skippable = false;
   int defined_max_attempts = 3, crashes = 0;
   double timeout_ms = 0;  // 0: none
   std::optional<Moment> ready_since;

@@ -179,11 +179,14 @@ void will_retry(Judgement &out, const AttemptFailure &failure) {
 void failed(Judgement &out, const AttemptFailure &failure) {
   const StepCase &step = out.step();
   const bool asked = failure.sqlstate == "TK002";
+  std::string advice = asked ? "The handler itself said so (raise_permanent). " : "";
+  advice += "Mend the cause, then " + out.call("retry_step") + "; or tasker.resolve_step_manually with the result it should have had";
+  if (step.skippable) advice += ", or " + out.call("skip_step");
+  advice += ". tasker.step_status.error has the whole error.";
   out.add(Severity::kHigh, "failed", evidence_of(step, failure),
           "failed for good" + (step.facts.attempts > 1 ? " after " + std::to_string(step.facts.attempts) + " attempts" : std::string()) + " (" + told(failure) +
               ")",
-          (asked ? "The handler itself said so (raise_permanent). " : "") + std::string("Mend the cause, then ") + out.call("retry_step") +
-              "; or tasker.resolve_step_manually, or tasker.skip_step where it is skippable. tasker.step_status.error has the whole error.");
+          std::move(advice));
 }
 
 void failed_silently(Judgement &out) {

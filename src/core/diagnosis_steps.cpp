@@ -196,12 +196,14 @@ void paused(Judgement &out) {
 void beneath(Judgement &out, bool failed) {
   const TaskCase &task = out.task();
   const StepCase &step = out.step();
-  const std::string &culprit = task.steps[static_cast<std::size_t>(step.readiness.blocking_step)].name;
+  const StepCase &culprit = task.steps[static_cast<std::size_t>(step.readiness.blocking_step)];
+  const std::string again =
+      "tasker.rerun_task_from(" + std::to_string(task.task_id) + ", '" + culprit.name + "') runs it again; left alone, the task ends in error.";
+  const std::string decide =
+      "Decide about " + culprit.name + ": tasker.retry_step, tasker.resolve_step_manually" + (culprit.skippable ? ", tasker.skip_step." : ".");
   Finding &finding =
-      out.add(Severity::kMedium, failed ? "blocked" : "parent_cancelled", {{"reason", step.reason}, {failed ? "failed" : "cancelled", culprit}},
-              "beneath " + culprit + ", which " + (failed ? "failed for good" : "was cancelled"),
-              failed ? "Decide about " + culprit + ": tasker.retry_step, tasker.resolve_step_manually, or tasker.skip_step where it is skippable."
-                     : "tasker.rerun_task_from(" + std::to_string(task.task_id) + ", '" + culprit + "') runs it again; left alone, the task ends in error.");
+      out.add(Severity::kMedium, failed ? "blocked" : "parent_cancelled", {{"reason", step.reason}, {failed ? "failed" : "cancelled", culprit.name}},
+              "beneath " + culprit.name + ", which " + (failed ? "failed for good" : "was cancelled"), failed ? decide : again);
   finding.group = step.reason;
 }
 

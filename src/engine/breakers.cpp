@@ -13,9 +13,9 @@ inline constexpr std::int64_t kDay = 86'400ll * USECS_PER_SEC;
 inline constexpr std::int64_t kLongestTrip = 3650 * kDay;
 
 // The caller's right, the identity, the row under lock; and at the commit the dispatcher takes the row over.
-class Control {
+class BreakerCall {
  public:
-  Control(const std::string &system, const char *action) : caller_(GetUserId()) {
+  BreakerCall(const std::string &system, const char *action) : caller_(GetUserId()) {
     if (!has_level(caller_, "operator"))
       throw tasker::Error(sqlstate::kInsufficientPrivilege, std::string("permission denied to ") + action + " a circuit breaker", {},
                           "An operator or admin may: see tasker.grant_access.");
@@ -63,31 +63,31 @@ store::BreakerOverrides checked(const BreakerChoice &choice) {
 
 bool trip_breaker(const std::string &system, const Reason &reason, std::optional<std::int64_t> open_for) {
   if (open_for) check_time("open_for", *open_for, kLongestTrip);
-  Control control(system, "trip");
-  store::BreakerRow &row = control.row();
+  BreakerCall call(system, "trip");
+  store::BreakerRow &row = call.row();
   const core::BreakerState from = row.breaker.state;
   const TimestampTz now = GetCurrentTimestamp();
   if (!row.breaker.trip(now, open_for ? now + *open_for : core::kUntilReset)) return false;
   store::write_breaker(row, from, core::BreakerCause::kTripped, reason);
-  Control::announce();
+  BreakerCall::announce();
   return true;
 }
 
 bool reset_breaker(const std::string &system, const Reason &reason) {
-  Control control(system, "reset");
-  store::BreakerRow &row = control.row();
+  BreakerCall call(system, "reset");
+  store::BreakerRow &row = call.row();
   const core::BreakerState from = row.breaker.state;
   if (!row.breaker.reset()) return false;
   store::write_breaker(row, from, core::BreakerCause::kReset, reason);
-  Control::announce();
+  BreakerCall::announce();
   return true;
 }
 
 bool configure_breaker(const std::string &system, const BreakerChoice &choice) {
   const store::BreakerOverrides overrides = checked(choice);
-  Control control(system, "configure");
-  if (!store::write_overrides(control.row(), overrides)) return false;
-  Control::announce();
+  BreakerCall call(system, "configure");
+  if (!store::write_overrides(call.row(), overrides)) return false;
+  BreakerCall::announce();
   return true;
 }
 

@@ -96,6 +96,7 @@ void Dispatcher::run() {
     }
     interrupt_runs();
     const TimestampTz now = GetCurrentTimestamp();
+    follow_cancels(now);
     watch_runs(now);
     slot_.failures = 0;  // a whole pass has worked
     pg::call([] { pgstat_report_stat(false); });

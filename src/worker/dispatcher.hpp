@@ -97,6 +97,7 @@ class Dispatcher {
   void fail_orphans(OwnerQueue &queue);
   void recheck_runs();
   void interrupt_runs();
+  void follow_cancels(TimestampTz now);
   void watch_runs(TimestampTz now);
   // circuit breakers (dispatcher_breakers.cpp)
   void tend_breakers();
@@ -127,6 +128,10 @@ class Dispatcher {
   std::vector<std::int64_t> settle_;            // tasks that may be over
   std::unordered_set<std::int64_t> watched_;    // tasks whose end is decided by looking at all steps
   std::vector<store::Hint> cancels_;
+  // Told to stop while an executor had their rows in hand: until they leave the in-flight table, a run that began too
+  // late to be interrupted is looked for.
+  std::unordered_set<std::int64_t> cancelled_tasks_;
+  TimestampTz rechecked_at_ = 0;
   struct Later {
     friend bool operator<(const Later &a, const Later &b) { return a.hint.due > b.hint.due; }
     store::Hint hint;

@@ -32,6 +32,7 @@ inline constexpr TimestampTz kAboutToReport = 2 * 1000;
 inline constexpr TimestampTz kOwnerRetry = 30 * USECS_PER_SEC;
 inline constexpr TimestampTz kFirstStartPause = USECS_PER_SEC / 2;
 inline constexpr TimestampTz kEvictBusyAfter = 250 * 1000;
+inline constexpr TimestampTz kFollowEvery = 100 * 1000;
 
 // Slots of max_worker_processes that tasker may still take; others' workers beyond the reserve are found out by trying.
 int worker_slots_left(int executors) {
@@ -386,7 +387,7 @@ void Dispatcher::interrupt_runs() {
       int pid = 0;
       {
         const store::SpinGuard guard(slot);
-        const bool hit = slot.state == ExecutorState::kRunning && slot.database == MyDatabaseId && slot.run_number != 0 &&
+        const bool hit = slot.state == ExecutorState::kRunning && slot.database == MyDatabaseId && slot.run_number != 0 && slot.cancel_run != slot.run_number &&
                          slot.current.task_id == hint.key.task_id && (hint.key.step_no == 0 || slot.current.step_no == hint.key.step_no);
         if (hit) {
           slot.cancel_run = slot.run_number;
@@ -398,8 +399,20 @@ void Dispatcher::interrupt_runs() {
       }
       if (pid != 0) kill(pid, SIGINT);
     }
+    cancelled_tasks_.insert(hint.key.task_id);
   }
   cancels_.clear();
+}
+
+// An executor may have read a row before the cancel and begin its handler after the signal.
+void Dispatcher::follow_cancels(TimestampTz now) {
+  if (cancelled_tasks_.empty() || now - rechecked_at_ < kFollowEvery) return;
+  rechecked_at_ = now;
+  std::unordered_set<std::int64_t> in_hand;
+  for (const StepKey &key : in_flight_)
+    if (cancelled_tasks_.contains(key.task_id)) in_hand.insert(key.task_id);
+  cancelled_tasks_.swap(in_hand);
+  recheck_runs_ = recheck_runs_ || !cancelled_tasks_.empty();
 }
 
 // Limits on what runs now: preempts a step that holds up finished neighbours, takes entries back from behind a slow

@@ -133,6 +133,10 @@ constinit pg::Query unlocked_steps{
     " ON s.task_id = u.task_id AND s.step_no = u.step_no AND s.element = u.element FOR NO KEY UPDATE OF s SKIP LOCKED",
     3, {INT8ARRAYOID, INT4ARRAYOID, INT4ARRAYOID}};
 
+// Where a batch was when it failed.
+enum class End : std::uint8_t { kNotReached, kRecord, kCommit };
+inline constexpr int kConflictsUncounted = 10;
+
 class Executor {
  public:
   explicit Executor(std::int64_t nonce) : nonce_(nonce), memory_(TopMemoryContext, "tasker batch") {}
@@ -291,7 +295,8 @@ class Executor {
       pgstat_report_activity(STATE_IDLE, nullptr);
     } catch (...) {
       const pg::Caught error = pg::describe_current_exception();
-      recover(batch, error, stage >= kRecording, solo, keys);
+      const End end = stage < kRecording ? End::kNotReached : stage == kRecording ? End::kRecord : End::kCommit;
+      recover(batch, error, end, solo, keys);
       pgstat_report_activity(STATE_IDLE, nullptr);
       return;
     }
@@ -307,6 +312,7 @@ class Executor {
   }
 
   void after_commit(engine::Batch &batch) {
+    again_after_conflict_ = 0;
     batch.count_outcomes();
     for (const StepKey &key : batch.leftovers()) pending_.push_back(key);
     for (const StepKey &key : batch.run_alone()) solo_.push_back(key);
@@ -326,7 +332,7 @@ class Executor {
   }
 
   // The batch is rolled back (its Transaction is gone). Nothing of it counts, but for a step that was alone.
-  void recover(engine::Batch &batch, const pg::Caught &error, bool at_end, bool solo, const std::vector<StepKey> &keys) {
+  void recover(engine::Batch &batch, const pg::Caught &error, End end, bool solo, const std::vector<StepKey> &keys) {
     const std::vector<StepKey> begun = batch.begun();
     if (error.sqlstate == "57P01") throw tasker::Error("57P01", error.message);
     std::vector<StepKey> rest = batch.leftovers();
@@ -338,7 +344,7 @@ class Executor {
     for (const StepKey &key : keys)
       if (std::find(begun.begin(), begun.end(), key) == begun.end() && std::find(rest.begin(), rest.end(), key) == rest.end()) rest.push_back(key);
     for (const StepKey &key : rest) pending_.push_back(key);
-    const bool locked = error.sqlstate == "55P03" && at_end;
+    const bool locked = error.sqlstate == "55P03" && end != End::kNotReached;
     if (locked) {
       for (const StepKey &key : begun) {
         if (!is_locked(key)) {
@@ -355,6 +361,12 @@ class Executor {
       return;
     }
     if (error.sqlstate == "40001" && error.message == engine::kLostRace) return;  // somebody else moved the step: nothing to do
+    // Under repeatable read a neighbour's move of the same task fails our record, which is not the step's doing. A few
+    // times, for under serializable the cause may be what the step itself has read.
+    if (end == End::kRecord && error.sqlstate == "40001" && again_after_conflict_++ < kConflictsUncounted) {
+      solo_.push_back(begun.front());
+      return;
+    }
     record_commit_failure(batch, error);
   }
 
@@ -423,6 +435,7 @@ class Executor {
   std::deque<StepKey> pending_, solo_;
   bool gone_ = false;
   std::unordered_set<StepKey, store::StepKeyHash> contended_;
+  int again_after_conflict_ = 0;  // in a row, of whatever steps
 };
 
 // The role's own settings must not reach our bookkeeping; another isolation level is a step's to ask for.

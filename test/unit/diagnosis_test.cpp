@@ -404,6 +404,16 @@ TEST(Failures, ACrash) {
   EXPECT_EQ(once.told(), (Told{"medium crashed(a)", "info ready(a)"}));
 }
 
+TEST(Failures, OnlyASkippableStepIsSkipped) {
+  Case task({{}, {0}});
+  task.fail('a', 1, "TK002", "unknown", true);
+  EXPECT_EQ(task.judged()[0].advice.find("skip_step"), std::string::npos);
+  EXPECT_EQ(task.judged()[1].advice.find("skip_step"), std::string::npos);
+  task['a'].skippable = true;
+  EXPECT_NE(task.judged()[0].advice.find("tasker.skip_step(7, 'a')"), std::string::npos);
+  EXPECT_NE(task.judged()[1].advice.find("skip_step"), std::string::npos);
+}
+
 TEST(Failures, AnUnknownOutcome) {
   Case task(kOne);
   task.fail('a', 1, "08006", "outcome_unknown", true);
@@ -541,7 +551,7 @@ TEST(Explain, ReadsLikeAReport) {
             "\n"
             "2. [medium] b, c: blocked\n"
             "   beneath a, which failed for good\n"
-            "   -> Decide about a: tasker.retry_step, tasker.resolve_step_manually, or tasker.skip_step where it is skippable.\n"
+            "   -> Decide about a: tasker.retry_step, tasker.resolve_step_manually.\n"
             "   see doc/operations.md#why-a-step-waits");
 }
 
