@@ -112,7 +112,7 @@ void fails_everywhere(Judgement &out, const AttemptFailure &failure, const Succe
       "fails in other tasks too: " + of(rest) + " succeeded lately; here " + told(failure),
       outside
           ? "What the step talks to is out of order, not this task's input. tasker.pause_tasks keeps further tasks from failing meanwhile."
-          : "Look for what changed: the function, a table, a right. The input isn't to blame. tasker.retry_task runs the failed ones again when it is mended.");
+          : "Look for what changed: the function, a table, a right. The input isn't to blame. tasker.redrive runs the failed ones again when it is mended.");
 }
 
 void fails_at_this_input(Judgement &out, const AttemptFailure &failure, const SuccessHistory &rest, bool final) {
