@@ -46,9 +46,8 @@ server_major() {
 packages_for() {  # major
   echo g++ make rsync procps shellcheck
   echo "postgresql-$1 postgresql-server-dev-$1 libcurl4-openssl-dev nlohmann-json3-dev"
-  # googletest, and the scripted HTTP server of its tests; pgTAP and its runner; what PostgreSQL::Test needs; a scheduler
-  # that works with us side by side
-  echo libgtest-dev python3 openssl
+  # googletest; pgTAP and its runner; what PostgreSQL::Test needs; a scheduler that works with us side by side
+  echo libgtest-dev
   echo "postgresql-$1-pgtap libtap-parser-sourcehandler-pgtap-perl libipc-run-perl libio-pty-perl postgresql-$1-cron"
 }
 
