@@ -361,9 +361,10 @@ class Executor {
       return;
     }
     if (error.sqlstate == "40001" && error.message == engine::kLostRace) return;  // somebody else moved the step: nothing to do
-    // Under repeatable read a neighbour's move of the same task fails our record, which is not the step's doing. A few
-    // times, for under serializable the cause may be what the step itself has read.
-    if (end == End::kRecord && error.sqlstate == "40001" && again_after_conflict_++ < kConflictsUncounted) {
+    // Under repeatable read a neighbour's move of the same task fails our record, which is not the step's doing. What the
+    // step itself has read under serializable may come to light there too: only that error has a detail (untranslated).
+    const bool by_reads = error.detail.starts_with("Reason code:");
+    if (end == End::kRecord && error.sqlstate == "40001" && !by_reads && again_after_conflict_++ < kConflictsUncounted) {
       solo_.push_back(begun.front());
       return;
     }
