@@ -143,8 +143,7 @@ SELECT definitions.refused($$SELECT tasker.define_task('{"name": "bad name", "ve
 SELECT definitions.refused($$SELECT tasker.define_task(definitions.step('{"handler": {"type": "wait", "seconds": 5}, "when": "x"}'))$$);
 SELECT definitions.refused($$SELECT tasker.define_task(definitions.step('{"handler": {"type": "wait", "seconds": 5}, "wen": "x"}'))$$);
 SELECT definitions.refused(format('SELECT tasker.define_task(definitions.step(%L))', d)) FROM unnest(ARRAY[
-  '{"handler": {"type": "http", "server": "s", "path": "/"}}', '{"handler": {"type": "external", "queue": "q"}}',
-  '{"handler": {"type": "signal", "name": "go"}}', '{"handler": {"type": "task", "name": "t"}}', '{"map": "/x"}', '{"compensate_with": "a"}',
+  '{"handler": {"type": "task", "name": "t"}}', '{"map": "/x"}', '{"compensate_with": "a"}',
   '{"cache_seconds": 1}']) AS d;
 SELECT definitions.refused(format('SELECT tasker.define_task(definitions.task(%L))', d)) FROM unnest(ARRAY['{"on_error": "x"}', '{"on_complete": "x"}']) AS d;
 

@@ -9,6 +9,7 @@
 #include <map>
 #include <utility>
 
+#include "core/definition_handlers.hpp"
 #include "core/graph.hpp"
 #include "core/object_reader.hpp"
 #include "core/schema.hpp"
@@ -25,9 +26,6 @@ constexpr std::string_view kStepKeys[] = {"name",         "handler", "depends_on
 constexpr std::string_view kReservedStepKeys[] = {"when", "map", "compensate_with", "cache_seconds"};
 constexpr std::string_view kBackoffKeys[] = {"base_seconds", "multiplier", "max_seconds", "jitter"};
 constexpr std::string_view kEventKeys[] = {"name", "condition", "description"};
-constexpr std::string_view kSqlKeys[] = {"type", "function", "query", "procedure", "atomic", "config"};
-constexpr std::string_view kNoopKeys[] = {"type", "config"};
-constexpr std::string_view kHandlerTypes[] = {"sql", "noop", "http", "external", "wait", "signal", "task"};
 constexpr std::string_view kIsolations[] = {"read committed", "read uncommitted", "repeatable read", "serializable"};
 constexpr std::string_view kRunAs[] = {"invoker", "definer"};
 constexpr std::string_view kConditions[] = {"success", "failure", "always"};
@@ -38,100 +36,6 @@ constexpr int kMaxShownCycles = 20;
 template <typename Value>
 void assign(Value &target, std::optional<Value> value) {
   if (value) target = std::move(*value);
-}
-
-// --- handlers ---
-
-bool take_identifier(std::string_view &rest) {
-  if (rest.starts_with('"')) {
-    std::size_t i = 1;
-    while (i < rest.size() && (rest[i] != '"' || (i + 1 < rest.size() && rest[i + 1] == '"'))) i += rest[i] == '"' ? 2 : 1;
-    if (i >= rest.size() || i == 1) return false;
-    rest.remove_prefix(i + 1);
-    return true;
-  }
-  std::size_t length = 0;
-  for (const char c : rest) {
-    const bool letter = (c >= 'a' && c <= 'z') || (c >= 'A' && c <= 'Z') || c == '_' || static_cast<unsigned char>(c) >= 0x80;
-    const bool later = (c >= '0' && c <= '9') || c == '$';
-    if (!letter && !(later && length > 0)) break;
-    ++length;
-  }
-  rest.remove_prefix(length);
-  return length > 0;
-}
-
-// schema.name, each a plain or a quoted SQL identifier: search_path must never decide what a definition runs.
-bool schema_qualified(std::string_view text) {
-  if (!take_identifier(text) || !text.starts_with('.')) return false;
-  text.remove_prefix(1);
-  return take_identifier(text) && text.empty();
-}
-
-void check_routine(const Object &handler, std::string_view key, std::string &routine) {
-  if (routine.empty() || schema_qualified(routine)) return;
-  handler.fault(key, "must be a schema-qualified name, not " + in_quotes(routine), "write schema.name, without arguments");
-  routine.clear();  // nobody need look for it
-}
-
-void check_sql_handler(const Object &handler, StepDefinition &step, Findings &findings) {
-  handler.allow_keys(kSqlKeys);
-  int given = 0;
-  for (const auto &[key, target] : {std::pair{"function", &step.function}, std::pair{"query", &step.query}, std::pair{"procedure", &step.procedure}}) {
-    given += handler.find(key) != nullptr ? 1 : 0;
-    const std::optional<std::string> text = handler.text(key);
-    if (text && text->find_first_not_of(" \t\r\n\f\v") == std::string::npos) {
-      handler.fault(key, "must not be empty");
-    } else if (text) {
-      *target = *text;
-    }
-  }
-  if (given != 1) {
-    findings.add(handler.pointer(),
-                 given == 0 ? "handler type \"sql\" needs a function, a query or a procedure"
-                            : "handler type \"sql\" takes only one of function, query and procedure",
-                 "give exactly one of \"function\", \"query\" and \"procedure\"");
-  }
-  check_routine(handler, "function", step.function);
-  check_routine(handler, "procedure", step.procedure);
-
-  assign(step.atomic, handler.flag("atomic"));
-  const bool procedure = handler.find("procedure") != nullptr;
-  const bool atomic_readable = handler.find("atomic") == nullptr || handler.find("atomic")->is_boolean();
-  if (procedure && step.atomic && atomic_readable) {
-    handler.fault("procedure", "needs \"atomic\": false", "a procedure runs at least once; a function runs exactly once");
-  }
-  if (!procedure && !step.atomic) {
-    handler.fault("atomic", "may be false only with a procedure", "a function or a query always commits together with its step");
-  }
-  step.own_transaction = step.own_transaction || procedure;
-}
-
-void check_handler(const Object &owner, StepDefinition &step, Findings &findings) {
-  const json *value = owner.require("handler");
-  if (value == nullptr) return;
-  if (!value->is_object()) return owner.fault("handler", "must be an object", "for example {\"type\": \"sql\", \"function\": \"app.f\"}");
-  step.handler = *value;
-  const Object handler(*value, owner.pointer_to("handler"), findings);
-  handler.require("type");
-  const std::optional<std::string> type = handler.text("type");
-  if (!type) return;
-  step.handler_type = *type;
-  if (*type == "sql" || *type == "noop") {
-    if (*type == "sql") check_sql_handler(handler, step, findings);
-    if (*type == "noop") handler.allow_keys(kNoopKeys);
-    const json *config = handler.find("config");
-    if (config != nullptr && !config->is_object()) handler.fault("config", "must be an object");
-  } else if (*type == "task") {
-    findings.add_unsupported(handler.pointer_to("type"), "handler type \"task\" is reserved", "it arrives with a later release");
-  } else if (std::find(std::begin(kHandlerTypes), std::end(kHandlerTypes), *type) != std::end(kHandlerTypes)) {
-    findings.add_unsupported(handler.pointer_to("type"), "handler type " + in_quotes(*type) + " does not run in this release",
-                             "types that run are sql and noop");
-  } else {
-    const std::string near = findings.did_you_mean(*type, kHandlerTypes);
-    findings.add(handler.pointer_to("type"), "unknown handler type " + in_quotes(*type), near.empty() ? "types that run are sql and noop" : near);
-  }
-  if (*type == "wait" && owner.find("timeout_seconds") != nullptr) owner.fault("timeout_seconds", "does not apply to a wait");
 }
 
 // --- steps ---

@@ -30,6 +30,9 @@ inline constexpr double kMaxBackoffMultiplier = 100;    // from 1
 inline constexpr double kMaxBackoff = 30 * 86'400.0;    // 30 days, from 0
 inline constexpr double kMinDuration = 0.001;           // of timeout_seconds and deadline_seconds: less would round to "none"
 inline constexpr double kMaxTimeout = 7 * 86'400.0;     // a week: a timer in the server counts milliseconds in 31 bits
+inline constexpr double kMaxWait = 3650 * 86'400.0;     // of wait: ten years
+inline constexpr std::size_t kMaxQueueName = 50;        // with "tasker_queue_" before it a name of a notification channel
+inline constexpr std::size_t kMaxSenders = 100;
 inline constexpr double kMaxDeadline = 3650 * 86'400.0; // ten years
 
 struct Fault {
@@ -47,6 +50,12 @@ struct StepDefinition {
   json handler;                         // the whole handler object
   std::string function, query, procedure;  // of type sql: one of the three is set
   bool atomic = true;
+  std::string server;                   // of type http
+  std::string queue;                    // of type external
+  std::optional<double> wait_seconds;   // of type wait: this or a template for a timestamp
+  std::string wait_until;
+  std::string signal_name;              // of type signal
+  std::vector<std::string> senders;     // roles that may send it; empty: the owner alone
   std::vector<int> parents;             // indices into Definition::steps, ascending, each once
   bool retryable = true;
   int max_attempts = 3;
