@@ -20,10 +20,14 @@ SQL_PIECES = \
 	src/api/handlers.sql \
 	src/api/access.sql \
 	src/api/definitions.sql \
+	src/api/endpoints.sql \
 	src/api/tasks.sql \
 	src/api/control.sql \
+	src/api/signals.sql \
+	src/api/queues.sql \
 	src/api/breakers.sql \
 	src/api/pauses.sql \
+	src/api/schedules.sql \
 	src/api/dead_letters.sql \
 	src/api/retries.sql \
 	src/api/readiness.sql \

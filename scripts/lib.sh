@@ -46,9 +46,12 @@ server_major() {
 packages_for() {  # major
   echo g++ make rsync procps shellcheck
   echo "postgresql-$1 postgresql-server-dev-$1 libcurl4-openssl-dev nlohmann-json3-dev"
-  # googletest; pgTAP and its runner; what PostgreSQL::Test needs; a scheduler that works with us side by side
-  echo libgtest-dev
+  # googletest, and what its scripted HTTP server is made of; pgTAP and its runner; what PostgreSQL::Test needs; a scheduler
+  # that works with us side by side
+  echo libgtest-dev python3 openssl
   echo "postgresql-$1-pgtap libtap-parser-sourcehandler-pgtap-perl libipc-run-perl libio-pty-perl postgresql-$1-cron"
+  # what external workers come through, and are written with
+  echo pgbouncer python3-psycopg python3-psycopg2
 }
 
 install_packages() {  # package…

@@ -36,6 +36,7 @@ constinit pg::Query select_grantees{
     " UNION ALL SELECT a.attacl, c.relowner FROM pg_catalog.pg_class c JOIN pg_catalog.pg_attribute a ON a.attrelid = c.oid WHERE c.relnamespace = 'tasker'::regnamespace"
     " UNION ALL SELECT p.proacl, p.proowner FROM pg_catalog.pg_proc p WHERE p.pronamespace = 'tasker'::regnamespace"
     " UNION ALL SELECT t.typacl, t.typowner FROM pg_catalog.pg_type t WHERE t.typnamespace = 'tasker'::regnamespace"
+    " UNION ALL SELECT w.fdwacl, w.fdwowner FROM pg_catalog.pg_foreign_data_wrapper w WHERE w.fdwname = 'tasker_http'"
     " UNION ALL SELECT n.nspacl, n.nspowner FROM pg_catalog.pg_namespace n WHERE n.nspname = 'tasker') AS o(acl, owner)"
     " CROSS JOIN LATERAL aclexplode(o.acl) AS x WHERE x.grantee <> 0 AND x.grantee <> o.owner",
     0, {}};
@@ -103,6 +104,7 @@ void change_privileges(const char *verb, const char *preposition, Oid role, Pred
       case Kind::kType: run_utility(begin + "USAGE ON TYPE " + name + end); break;
       case Kind::kRelation: run_utility(begin + "SELECT" + columns_of(rule) + " ON TABLE " + name + end); break;
       case Kind::kRoutine: routines.push_back(rule.name); break;
+      case Kind::kWrapper: run_utility(begin + "USAGE ON FOREIGN DATA WRAPPER " + rule.name + end); break;
     }
   }
   const pg::Result found = pg::execute(select_routines, pg::Params().datum(names_array(routines)));
@@ -214,7 +216,8 @@ TASKER_SQL_FUNCTION(tasker_apply_access) {
     std::string from = "PUBLIC";
     for (std::uint64_t i = 0; i < grantees.rows.size(); i++)
       if (role_exists(grantees.rows.oid(i, 1))) from += ", " + quoted_role(grantees.rows.oid(i, 1));
-    for (const char *objects : {"ALL TABLES IN SCHEMA tasker", "ALL SEQUENCES IN SCHEMA tasker", "ALL ROUTINES IN SCHEMA tasker", "SCHEMA tasker"})
+    for (const char *objects : {"ALL TABLES IN SCHEMA tasker", "ALL SEQUENCES IN SCHEMA tasker", "ALL ROUTINES IN SCHEMA tasker", "SCHEMA tasker",
+                                "FOREIGN DATA WRAPPER tasker_http"})
       run_utility(std::string("REVOKE ALL ON ") + objects + " FROM " + from);
     for (const Rule &rule : kRules)
       if (rule.kind == Kind::kType) run_utility(std::string("REVOKE ALL ON TYPE tasker.") + rule.name + " FROM " + from);
@@ -228,7 +231,7 @@ TASKER_SQL_FUNCTION(tasker_apply_access) {
 TASKER_SQL_FUNCTION(tasker_access_rules) {
   return pg::entry([&]() -> Datum {
     pg::RowSet rows(fcinfo);
-    constexpr const char *kinds[] = {"schema", "type", "routine", "relation"};
+    constexpr const char *kinds[] = {"schema", "type", "routine", "relation", "foreign data wrapper"};
     for (const LevelName &level : kLevelNames)
       for (const Rule &rule : kRules)
         if ((rule.levels & level.bit) != 0)

@@ -96,6 +96,18 @@ CREATE POLICY own ON tasker.workflow_step_transitions FOR SELECT USING (tasker.s
 ALTER TABLE tasker.timers ENABLE ROW LEVEL SECURITY;
 CREATE POLICY own ON tasker.timers FOR SELECT USING (tasker.sees_task(task_id));
 
+ALTER TABLE tasker.transfers ENABLE ROW LEVEL SECURITY;
+CREATE POLICY own ON tasker.transfers FOR SELECT USING (tasker.sees_task(task_id));
+
+ALTER TABLE tasker.queue_items ENABLE ROW LEVEL SECURITY;
+CREATE POLICY own ON tasker.queue_items FOR SELECT USING (tasker.sees_task(task_id));
+
+ALTER TABLE tasker.leases ENABLE ROW LEVEL SECURITY;
+CREATE POLICY own ON tasker.leases FOR SELECT USING (tasker.sees_task(task_id));
+
+ALTER TABLE tasker.signals ENABLE ROW LEVEL SECURITY;
+CREATE POLICY own ON tasker.signals FOR SELECT USING (tasker.sees_task(task_id));
+
 ALTER TABLE tasker.task_annotations ENABLE ROW LEVEL SECURITY;
 CREATE POLICY own ON tasker.task_annotations FOR SELECT USING (tasker.sees_task(task_id));
 

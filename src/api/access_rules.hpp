@@ -22,7 +22,7 @@ struct LevelName {
 constexpr LevelName kLevelNames[] = {{"viewer", kViewer}, {"monitor", kMonitor},   {"submitter", kSubmitter}, {"author", kAuthor},
                                      {"worker", kWorker}, {"operator", kOperator}, {"admin", kAdmin}};
 
-enum class Kind : std::uint8_t { kSchema, kType, kRoutine, kRelation };
+enum class Kind : std::uint8_t { kSchema, kType, kRoutine, kRelation, kWrapper };
 struct Rule {
   Kind kind;
   const char *name;
@@ -35,6 +35,9 @@ constexpr const char *kStepPayload[] = {"result", "error"};
 constexpr const char *kTransitionPayload[] = {"metadata"};
 constexpr const char *kAnnotationPayload[] = {"annotation"};
 constexpr const char *kNotePayload[] = {"note"};
+constexpr const char *kSchedulePayload[] = {"context"};
+constexpr const char *kSignalPayload[] = {"payload"};
+constexpr const char *kLeaseSecret[] = {"claim_token"};
 
 // Routines by name, all overloads. What is not listed is the extension owner's alone.
 constexpr Rule kRules[] = {
@@ -50,6 +53,11 @@ constexpr Rule kRules[] = {
     {Kind::kRelation, "task_annotations", kReaders, kAnnotationPayload},
     {Kind::kRelation, "dead_letter_notes", kReaders, kNotePayload},
     {Kind::kRelation, "timers", kReaders},
+    {Kind::kRelation, "transfers", kReaders},
+    {Kind::kRelation, "queue_items", kReaders},
+    {Kind::kRelation, "leases", kReaders, kLeaseSecret},
+    {Kind::kRelation, "queue_limits", kEverybody},
+    {Kind::kRelation, "signals", kReaders, kSignalPayload},
     {Kind::kRelation, "task_labels", kReaders},
     {Kind::kRelation, "idempotency_keys", kReaders},
     {Kind::kRelation, "task_namespaces", kReaders},
@@ -59,6 +67,8 @@ constexpr Rule kRules[] = {
     {Kind::kRelation, "named_tasks", kReaders},
     {Kind::kRelation, "named_steps", kReaders},
     {Kind::kRelation, "scope_pauses", kReaders},
+    {Kind::kRelation, "schedule_rows", kReaders, kSchedulePayload},
+    {Kind::kRelation, "schedule_fires", kReaders},
     {Kind::kRelation, "definition_grants", kAuthor | kAdmin},
     {Kind::kRelation, "access_grants", kAdmin},
     {Kind::kRelation, "tallies", kWatchers},
@@ -73,6 +83,8 @@ constexpr Rule kRules[] = {
     {Kind::kRelation, "dead_letters", kReaders},
     {Kind::kRelation, "dead_letter_note_list", kReaders},
     {Kind::kRelation, "paused_scopes", kReaders},
+    {Kind::kRelation, "schedules", kReaders},
+    {Kind::kRelation, "schedule_history", kReaders},
     {Kind::kRelation, "step_dag_relationships", kReaders},
     {Kind::kRelation, "task_history", kReaders},
     {Kind::kRelation, "task_annotation_list", kReaders},
@@ -80,6 +92,9 @@ constexpr Rule kRules[] = {
     {Kind::kRelation, "handlers", kReaders},
     {Kind::kRelation, "workers", kWatchers},
     {Kind::kRelation, "circuit_breakers", kReaders},
+    {Kind::kRelation, "awaited_signals", kEverybody},
+    {Kind::kRelation, "sent_signals", kReaders},
+    {Kind::kRelation, "queues", kEverybody},
 
     // What policies and views call
     {Kind::kRoutine, "visible_owners", kReaders},
@@ -95,12 +110,16 @@ constexpr Rule kRules[] = {
     {Kind::kRoutine, "transition_metadata", kReaders},
     {Kind::kRoutine, "task_annotation", kReaders},
     {Kind::kRoutine, "scope_paused", kReaders},
+    {Kind::kRoutine, "schedule_next_fires", kReaders},
+    {Kind::kRoutine, "schedule_context", kReaders},
     {Kind::kRoutine, "dead_letter_note", kReaders},
     {Kind::kRoutine, "waiting_descendants", kReaders},
     {Kind::kRoutine, "step_blocking_reason", kReaders},
     {Kind::kRoutine, "step_depth", kReaders},
     {Kind::kRoutine, "running", kReaders},
     {Kind::kRoutine, "breaker_memory", kReaders},
+    {Kind::kRoutine, "awaited_signal_rows", kEverybody},
+    {Kind::kRoutine, "queue_rows", kEverybody},
     // Reading
     {Kind::kRoutine, "get_step_readiness_status", kReaders},
     {Kind::kRoutine, "get_step_readiness_status_batch", kReaders},
@@ -114,6 +133,7 @@ constexpr Rule kRules[] = {
     {Kind::kRoutine, "task_definition", kReaders},
     {Kind::kRoutine, "wait_for_task", kReaders},
     {Kind::kRoutine, "failure_classes", kReaders},
+    {Kind::kRoutine, "cron_fire_times", kReaders},
     {Kind::kRoutine, "analyze_step_historical_success_patterns", kReaders},
     {Kind::kRoutine, "explain_retry", kReaders},
     // The whole system
@@ -127,7 +147,17 @@ constexpr Rule kRules[] = {
     {Kind::kRoutine, "create_task", kSubmitter | kAdmin},
     {Kind::kRoutine, "create_tasks", kSubmitter | kAdmin},
     {Kind::kRoutine, "run_task", kSubmitter | kAdmin},
+    {Kind::kRoutine, "schedule_task", kSubmitter | kAdmin},
+    // Working on a queue
+    {Kind::kRoutine, "claim_steps", kWorker | kAdmin},
+    {Kind::kRoutine, "complete_step", kWorker | kAdmin},
+    {Kind::kRoutine, "fail_step", kWorker | kAdmin},
+    {Kind::kRoutine, "extend_lease", kWorker | kAdmin},
+    {Kind::kRoutine, "release_step", kWorker | kAdmin},
+    {Kind::kRoutine, "complete_steps", kWorker | kAdmin},
+    {Kind::kRoutine, "fail_steps", kWorker | kAdmin},
     // Controlling
+    {Kind::kRoutine, "send_signal", kEverybody},
     {Kind::kRoutine, "cancel_task", kControllers},
     {Kind::kRoutine, "pause_task", kControllers},
     {Kind::kRoutine, "resume_task", kControllers},
@@ -143,8 +173,15 @@ constexpr Rule kRules[] = {
     {Kind::kRoutine, "trip_breaker", kOperators},
     {Kind::kRoutine, "reset_breaker", kOperators},
     {Kind::kRoutine, "configure_breaker", kOperators},
+    {Kind::kRoutine, "set_queue_limit", kOperators},
     {Kind::kRoutine, "redrive", kControllers},
     {Kind::kRoutine, "note_dead_letter", kControllers},
+    {Kind::kRoutine, "unschedule_task", kControllers},
+    {Kind::kRoutine, "pause_schedule", kControllers},
+    {Kind::kRoutine, "resume_schedule", kControllers},
+    {Kind::kRoutine, "run_schedule_now", kControllers},
+    {Kind::kRoutine, "backfill_schedule", kControllers},
+    {Kind::kRoutine, "tick_schedules", kOperators},
     {Kind::kRoutine, "pause_tasks", kOperator | kAdmin},
     {Kind::kRoutine, "resume_tasks", kOperator | kAdmin},
     // In handlers
@@ -157,7 +194,10 @@ constexpr Rule kRules[] = {
     {Kind::kRoutine, "grant_task_definition", kAuthor | kAdmin},
     {Kind::kRoutine, "revoke_task_definition", kAuthor | kAdmin},
     // Administering
+    {Kind::kWrapper, "tasker_http", kAdmin},
+    {Kind::kRoutine, "tasker_http_validator", kAdmin},
     {Kind::kRoutine, "release_hold", kAdmin},
+    {Kind::kRoutine, "install_cron_tick", kAdmin},
     {Kind::kRoutine, "grant_access", kAdmin},
     {Kind::kRoutine, "revoke_access", kAdmin},
     {Kind::kRoutine, "apply_access", kAdmin},

@@ -34,6 +34,13 @@ constinit pg::Query select_steps{
     " FROM unnest($1) AS u(task_id) JOIN tasker.workflow_steps s ON s.task_id = u.task_id WHERE s.element = -1",
     1, {INT8ARRAYOID}};
 
+// Who has a step, and until when: a lease, or a timer of a kind.
+constinit pg::Query select_awaited{
+    "SELECT x.worker, x.until FROM (SELECT l.worker, l.lease_until AS until FROM tasker.leases l"
+    "   WHERE $4 = 'lease' AND l.task_id = $1 AND l.step_no = $2 AND l.element = $3"
+    " UNION ALL SELECT NULL, m.due_at FROM tasker.timers m WHERE m.task_id = $1 AND m.step_no = $2 AND m.element = $3 AND m.kind = $4 AND $4 <> 'lease') x",
+    4, {INT8OID, INT4OID, INT4OID, TEXTOID}};
+
 Datum id_array(const std::vector<std::int64_t> &ids) {
   pg::ArrayBuilder array(INT8OID);
   for (const std::int64_t id : ids) array.int8(id);
@@ -154,6 +161,30 @@ void apply_breaker(const Breakers &breakers, int system, const store::StepKey &k
   facts.circuit_open = memory && memory->breaker.state != core::BreakerState::kClosed && memory->probe.task_id != 0 && !(memory->probe == key);
 }
 
+// "worker-3 until 2026-01-31 09:00:00Z", as far as it is known: the rows are the statement's own.
+std::string awaited(const store::StepKey &key, const char *kind) {
+  const pg::Result found = pg::execute(select_awaited, pg::Params().int8(key.task_id).int4(key.step_no).int4(key.element).text(kind), pg::Access::kRead);
+  if (found.rows.empty()) return {};
+  const std::string worker = found.rows.text(0, 1);
+  const auto until = found.rows.timestamp_or_null(0, 2);
+  return worker + (worker.empty() || !until ? "" : " ") + (until ? "until " + core::utc(*until) : "");
+}
+
+// A step that is under way, or ready, and whose next move is not the engine's.
+void say_what_is_awaited(const store::CompiledStep &step, AssessedStep &assessed) {
+  core::Readiness &readiness = assessed.readiness;
+  const bool under_way = assessed.row.state == core::StepState::kInProgress;
+  if (readiness.ready && step.type == store::HandlerType::kExternal) readiness.reason = Blocking::kUnclaimed;
+  if (!under_way) return;
+  const auto awaits = [&](Blocking reason, const char *kind) {
+    readiness.reason = reason;
+    assessed.awaited = awaited(assessed.row.key, kind);
+  };
+  if (step.type == store::HandlerType::kExternal) awaits(Blocking::kLeased, "lease");
+  if (step.type == store::HandlerType::kWait) awaits(Blocking::kTimer, "wait");
+  if (step.type == store::HandlerType::kSignal) awaits(Blocking::kSignal, "timeout");
+}
+
 void assess(AssessedTask &task, const std::string &connect_problem, const std::vector<RunningStep> &running, const Breakers &breakers) {
   task.now = GetCurrentTimestamp();
   core::TaskFacts facts;
@@ -172,7 +203,10 @@ void assess(AssessedTask &task, const std::string &connect_problem, const std::v
     steps.push_back(step.facts);
   }
   const std::vector<core::Readiness> verdicts = core::assess(task.definition->graph, facts, steps, task.now);
-  for (std::size_t i = 0; i < verdicts.size(); i++) task.steps[i].readiness = verdicts[i];
+  for (std::size_t i = 0; i < verdicts.size(); i++) {
+    task.steps[i].readiness = verdicts[i];
+    say_what_is_awaited(task.definition->step(static_cast<int>(i) + 1), task.steps[i]);
+  }
 }
 
 // "a, b, c and 2 more"
@@ -202,6 +236,14 @@ std::string AssessedTask::blocking_reason(const AssessedStep &step) const {
     case Blocking::kCircuitOpen: {
       const std::string text = name + ": " + definition->step(step.row.key.step_no).dependent_system;
       return readiness.ready_at ? text + " until " + core::utc(*readiness.ready_at) : text;
+    }
+    case Blocking::kUnclaimed: return name + ": queue " + definition->step(step.row.key.step_no).queue;
+    case Blocking::kLeased:
+    case Blocking::kTimer:
+    case Blocking::kSignal: {
+      std::string text = readiness.reason == Blocking::kSignal ? definition->step(step.row.key.step_no).signal_name : "";
+      text += (text.empty() || step.awaited.empty() ? "" : " ") + step.awaited;
+      return text.empty() ? name : name + ": " + text;
     }
     case Blocking::kPaused: return row.paused ? name : name + ": " + paused_scope;
     case Blocking::kHeld: return name + ": " + held;

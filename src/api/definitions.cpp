@@ -5,6 +5,7 @@
 #include "pg/security.hpp"
 #include "store/facts.hpp"
 #include "store/hints.hpp"
+#include "store/schedules.hpp"
 
 using namespace tasker;
 
@@ -73,6 +74,7 @@ TASKER_SQL_FUNCTION(tasker_release_hold) {
     if (!home.held) return BoolGetDatum(false);
     pg::execute(restamp_home);
     pg::execute(restamp_tasks, pg::Params().int8(home.nonce));
+    store::adopt_schedules(home.nonce);
     pg::report(pg::Level::kLog, "tasker: hold of this database released", "It was held: " + home.reason + ". Reason given: " + reason);
     store::announce_database();
     store::request_sweep();

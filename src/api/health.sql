@@ -66,6 +66,29 @@ CREATE FUNCTION tasker.check()
     SELECT 'annotation_without_task', a.task_id, format('annotation %s', a.task_annotation_id)
       FROM tasker.task_annotations AS a WHERE NOT EXISTS (SELECT FROM tasker.tasks AS t WHERE t.task_id = a.task_id)
     UNION ALL
+    SELECT 'signal_without_task', g.task_id, format('signal %s, %L', g.signal_id, g.name)
+      FROM tasker.signals AS g WHERE NOT EXISTS (SELECT FROM tasker.tasks AS t WHERE t.task_id = g.task_id)
+    UNION ALL
+    SELECT 'queue_item_without_step', q.task_id, format('step %s in queue %L', q.step_no, q.queue)
+      FROM tasker.queue_items AS q
+      WHERE NOT EXISTS (SELECT FROM tasker.workflow_steps AS s WHERE s.task_id = q.task_id AND s.step_no = q.step_no AND s.element = q.element)
+    UNION ALL
+    SELECT 'lease_without_step', l.task_id, format('step %s, claimed by %L', l.step_no, l.worker)
+      FROM tasker.leases AS l
+      WHERE NOT EXISTS (SELECT FROM tasker.workflow_steps AS s WHERE s.task_id = l.task_id AND s.step_no = l.step_no AND s.element = l.element)
+    UNION ALL
+    -- Nothing else would ever end them.
+    SELECT 'step_without_timer', s.task_id, format('step %s is under way, and nothing ends it', s.step_no)
+      FROM tasker.tasks AS t JOIN tasker.workflow_steps AS s ON s.task_id = t.task_id AND s.state = 'in_progress'
+      JOIN tasker.named_steps AS d ON d.named_task_id = t.named_task_id AND d.step_no = s.step_no AND d.handler_type IN ('wait', 'external')
+      WHERE t.live AND NOT EXISTS (SELECT FROM tasker.timers AS m WHERE m.task_id = s.task_id AND m.step_no = s.step_no AND m.element = s.element
+        AND m.kind = CASE d.handler_type WHEN 'wait' THEN 'wait' ELSE 'lease' END)
+    UNION ALL
+    SELECT 'call_without_transfer', s.task_id, format('step %s is under way, and no courier knows of it', s.step_no)
+      FROM tasker.tasks AS t JOIN tasker.workflow_steps AS s ON s.task_id = t.task_id AND s.state = 'in_progress'
+      JOIN tasker.named_steps AS d ON d.named_task_id = t.named_task_id AND d.step_no = s.step_no AND d.handler_type = 'http'
+      WHERE t.live AND NOT EXISTS (SELECT FROM tasker.transfers AS f WHERE f.task_id = s.task_id AND f.step_no = s.step_no AND f.element = s.element AND f.moves = s.moves)
+    UNION ALL
     SELECT 'dead_letter_note_without_step', k.task_id, format('note %s on step %s', k.dead_letter_note_id, k.step_no)
       FROM tasker.dead_letter_notes AS k
       WHERE NOT EXISTS (SELECT FROM tasker.workflow_steps AS s WHERE s.task_id = k.task_id AND s.step_no = k.step_no AND s.element = k.element AND s.moves >= k.moves)

@@ -70,6 +70,20 @@ void add_dispatchers(pg::RowSet &rows) {
   }
 }
 
+void add_couriers(pg::RowSet &rows) {
+  for (int i = 0; i < store::shared->database_count; i++) {
+    store::DatabaseSlot &slot = store::database_slot(i);
+    const store::CourierView courier = store::look_at_courier(slot.courier);
+    if (courier.state == store::CourierState::kNone) continue;
+    rows.text("courier");
+    if (courier.pid != 0) rows.int4(courier.pid);
+    else rows.null();
+    database_name(rows, slot.database);
+    rows.null().text(courier.state == store::CourierState::kStarting ? "starting" : courier.running > 0 ? "running" : courier.waiting > 0 ? "waiting" : "idle")
+        .null().null().null().null().timestamp_or_null(courier.since).end_row();
+  }
+}
+
 void add_executor(pg::RowSet &rows, const SlotCopy &slot) {
   rows.text("executor");
   if (slot.pid != 0) rows.int4(slot.pid);
@@ -128,6 +142,7 @@ TASKER_SQL_FUNCTION(tasker_worker_slots) {
     if (const int launcher = store::shared->launcher_pid; launcher != 0)
       rows.text("launcher").int4(launcher).null().null().text("running").null().null().null().null().null().end_row();
     api::add_dispatchers(rows);
+    api::add_couriers(rows);
     for (int i = 0; i < store::shared->executor_count; i++) {
       const api::SlotCopy slot = api::copy_slot(i);
       if (slot.state == store::ExecutorState::kStarting || slot.state == store::ExecutorState::kRunning) api::add_executor(rows, slot);

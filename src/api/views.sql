@@ -35,9 +35,14 @@ SELECT s.task_id, CASE s.element WHEN -1 THEN d.name ELSE d.name || '[' || s.ele
   ARRAY(SELECT p.name FROM tasker.named_steps AS p WHERE p.named_task_id = d.named_task_id AND p.step_no = ANY (d.parents) ORDER BY p.step_no) AS depends_on,
   CASE WHEN r.pid IS NULL THEN s.started_at ELSE r.started_at END AS started_at,
   s.finished_at, s.next_attempt_at,
-  NULL::timestamptz AS wait_until, NULL::text AS signal_name,
-  'executor ' || r.pid AS worker, NULL::timestamptz AS lease_until,
-  CASE WHEN s.state IN ('pending', 'error') AND r.pid IS NULL THEN tasker.step_blocking_reason(s.task_id, s.step_no, s.element) END AS blocking_reason
+  CASE WHEN s.state = 'in_progress' THEN (SELECT m.due_at FROM tasker.timers AS m
+    WHERE m.task_id = s.task_id AND m.step_no = s.step_no AND m.element = s.element AND m.kind = CASE d.handler_type WHEN 'wait' THEN 'wait' ELSE 'timeout' END) END AS wait_until,
+  CASE d.handler_type WHEN 'signal' THEN d.handler ->> 'name' END AS signal_name,
+  CASE WHEN r.pid IS NOT NULL THEN 'executor ' || r.pid WHEN s.state = 'in_progress' AND d.handler_type = 'http' THEN 'courier' WHEN s.state = 'in_progress' THEN (SELECT l.worker FROM tasker.leases AS l
+    WHERE l.task_id = s.task_id AND l.step_no = s.step_no AND l.element = s.element AND l.moves = s.moves) END AS worker,
+  CASE WHEN s.state = 'in_progress' THEN (SELECT l.lease_until FROM tasker.leases AS l
+    WHERE l.task_id = s.task_id AND l.step_no = s.step_no AND l.element = s.element AND l.moves = s.moves) END AS lease_until,
+  CASE WHEN s.state IN ('pending', 'error', 'in_progress') AND r.pid IS NULL THEN tasker.step_blocking_reason(s.task_id, s.step_no, s.element) END AS blocking_reason
 FROM tasker.workflow_steps AS s
 JOIN tasker.tasks AS t ON t.task_id = s.task_id
 JOIN tasker.named_steps AS d ON d.named_task_id = t.named_task_id AND d.step_no = s.step_no
@@ -77,14 +82,15 @@ COMMENT ON VIEW tasker.blocked_steps IS 'Steps of live tasks that wait, each wit
 -- Driven by what runs; a row that is in_progress by itself (a wait, a claim) is found through the live tasks.
 CREATE VIEW tasker.running_steps WITH (security_invoker = true) AS
 SELECT x.task_id, CASE x.element WHEN -1 THEN d.name ELSE d.name || '[' || x.element || ']' END AS step_name, ns.name AS namespace, n.name, t.owner,
-  x.attempt, x.worker, x.started_at, clock_timestamp() - x.started_at AS running_for
+  x.attempt, CASE WHEN d.handler_type = 'http' THEN 'courier' ELSE x.worker END AS worker, x.started_at, clock_timestamp() - x.started_at AS running_for
 FROM (
   SELECT s.task_id, s.step_no, s.element, s.attempts + 1 AS attempt, 'executor ' || r.pid AS worker, r.started_at
   FROM tasker.running() AS r
   JOIN tasker.workflow_steps AS s ON s.task_id = r.task_id AND s.step_no = r.step_no AND s.element = r.element AND s.moves = r.moves
   WHERE s.state IN ('pending', 'error')
   UNION ALL
-  SELECT s.task_id, s.step_no, s.element, s.attempts + 1, NULL, s.started_at
+  SELECT s.task_id, s.step_no, s.element, s.attempts, (SELECT l.worker FROM tasker.leases AS l
+    WHERE l.task_id = s.task_id AND l.step_no = s.step_no AND l.element = s.element AND l.moves = s.moves), s.started_at
   FROM tasker.tasks AS l JOIN tasker.workflow_steps AS s ON s.task_id = l.task_id WHERE l.live AND s.state = 'in_progress') AS x
 JOIN tasker.tasks AS t ON t.task_id = x.task_id
 JOIN tasker.named_steps AS d ON d.named_task_id = t.named_task_id AND d.step_no = x.step_no

@@ -84,7 +84,7 @@ void Batch::load(const std::vector<store::StepKey> &keys) {
       const core::StepFacts facts = store::step_facts(outcome.loaded.step, outcome.step());
       const bool eligible = facts.state == core::StepState::kPending ||
                             (facts.attempts < facts.max_attempts && facts.retryable && !facts.failed_permanently);
-      if (eligible && outcome.step().type != store::HandlerType::kOther) candidates.push_back(std::move(outcome));
+      if (eligible && store::is_outside(outcome.step().type) == options_.outside) candidates.push_back(std::move(outcome));
     }
     load_parents(candidates);
     std::erase_if(candidates, [&](const Outcome &candidate) {
@@ -386,6 +386,108 @@ bool Batch::fail_lost_run(const store::StepKey &key, int moves, const pg::Caught
     }
   }
   return !outcomes_.empty();
+}
+
+void Batch::begin_outside(const std::function<Begin(Outcome &, OutsideEnd &)> &decide) {
+  for (auto it = ready_.rbegin(); it != ready_.rend(); ++it) {
+    OutsideEnd end;
+    it->started_at = it->finished_at = GetCurrentTimestamp();
+    const Begin begin = decide(*it, end);
+    if (begin == Begin::kLeave) continue;
+    if (begin == Begin::kEnd) end_with(*it, end);
+    else it->kind = OutcomeKind::kBegun;
+    outcomes_.push_back(std::move(*it));
+  }
+  ready_.clear();
+}
+
+void Batch::end_with(Outcome &outcome, const OutsideEnd &end) const {
+  outcome.metadata = end.metadata;
+  outcome.result = end.result;
+  outcome.kind = end.error ? OutcomeKind::kFailed : OutcomeKind::kSucceeded;
+  if (end.error) outcome.failure = decide_failure(*end.error, outcome.loaded.step, outcome.step(), outcome.attempt(), end.category, end.may_retry);
+}
+
+// Those that are under way in the run that began with so many moves.
+std::vector<Outcome> Batch::load_under_way(const std::vector<std::pair<store::StepKey, int>> &runs) {
+  std::vector<store::StepKey> keys;
+  std::unordered_map<store::StepKey, int, store::StepKeyHash> wanted;
+  for (const auto &[key, moves] : runs) {
+    keys.push_back(key);
+    wanted.emplace(key, moves);
+  }
+  std::vector<Outcome> out;
+  pg::OwnerScope as_owner(store::cached_extension_owner());
+  pg::Spi spi;
+  for (store::LoadedStep &loaded : store::load_steps(keys, memory_)) {
+    const int moves = wanted.at(loaded.step.key);
+    if ((loaded.step.moves != moves && moves != kAnyMoves) || !loaded.task.live || loaded.task.home != options_.nonce) continue;
+    if (loaded.step.state != core::StepState::kInProgress) continue;
+    Outcome outcome;
+    outcome.definition = store::definition(loaded.task.named_task_id);
+    outcome.loaded = std::move(loaded);
+    outcome.finished_at = GetCurrentTimestamp();
+    outcome.started_at = outcome.loaded.step.started_at.value_or(outcome.finished_at);
+    out.push_back(std::move(outcome));
+  }
+  return out;
+}
+
+bool Batch::end_outside(const store::StepKey &key, int moves, const OutsideEnd &end) {
+  return end_outside({{key, moves, &end}}).front();
+}
+
+std::vector<bool> Batch::end_outside(const std::vector<Ending> &endings) {
+  std::vector<std::pair<store::StepKey, int>> runs;
+  std::unordered_map<store::StepKey, std::size_t, store::StepKeyHash> places;
+  for (const Ending &each : endings) {
+    places.emplace(each.key, runs.size());
+    runs.emplace_back(each.key, each.moves);
+  }
+  std::vector<bool> ended(endings.size(), false);
+  for (Outcome &outcome : load_under_way(runs)) {
+    const std::size_t place = places.at(outcome.loaded.step.key);
+    end_with(outcome, *endings[place].end);
+    outcomes_.push_back(std::move(outcome));
+    ended[place] = true;
+  }
+  return ended;
+}
+
+bool Batch::return_outside(const store::StepKey &key, int moves, bool count_attempt, const std::string &metadata) {
+  for (Outcome &outcome : load_under_way({{key, moves}})) {
+    outcome.metadata = metadata;
+    outcome.kind = OutcomeKind::kReturned;
+    outcome.attempts_back = count_attempt ? 0 : 1;
+    outcomes_.push_back(std::move(outcome));
+    return true;
+  }
+  return false;
+}
+
+std::string Batch::idempotency_key(const Outcome &outcome) const {
+  return step_idempotency_key(options_.nonce, outcome.loaded.step.key, outcome.loaded.step.generation);
+}
+
+core::json Batch::document(const Outcome &outcome) const {
+  const auto json_of = [](Datum value) -> core::json {
+    if (value == Datum(0)) return nullptr;
+    return core::parse_json(pg::call([=] {
+      Jsonb *jsonb = DatumGetJsonbP(value);
+      return JsonbToCString(nullptr, &jsonb->root, static_cast<int>(VARSIZE(jsonb)));
+    }));
+  };
+  const store::TaskRow &task = outcome.loaded.task;
+  core::json out = {{"task_id", task.task_id},
+                    {"step_name", outcome.step().name},
+                    {"attempt", outcome.attempt()},
+                    {"context", json_of(outcome.loaded.context)},
+                    {"results", json_of(results_of_parents(outcome))},
+                    {"config", core::parse_json(outcome.step().handler)},
+                    {"correlation_id", nullptr},
+                    {"idempotency_key", idempotency_key(outcome)}};
+  if (outcome.loaded.correlation_id) out["correlation_id"] = *outcome.loaded.correlation_id;
+  return out;
 }
 
 std::vector<store::StepKey> Batch::begun() const {

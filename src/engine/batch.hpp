@@ -12,6 +12,7 @@
 #include <unordered_map>
 #include <vector>
 
+#include "core/json.hpp"
 #include "engine/failure.hpp"
 #include "engine/handlers.hpp"
 #include "store/breakers.hpp"
@@ -48,10 +49,12 @@ class NothingRuns final : public RunObserver {
 struct BatchOptions {
   std::int64_t nonce = 0;        // of this database: other tasks are left alone
   bool solo = false;             // one step, errors at commit are its own
+  bool outside = false;          // steps that no executor runs, and no others: see store::is_outside
   bool skip_waits = false;       // run_task: run_at and backoff count as elapsed
   bool propagate_cancel = false;  // run_task: a cancel of the session ends the session's statement, not the attempt
   int max_steps = 32;
   int max_duration_ms = 10;
+  int lock_timeout_ms = 100;     // of record(); 0: as the session has it
   // Ends the transaction a failed procedure left behind and begins a new one (procedures only).
   std::function<void()> restart_transaction;
   // May this step share its transaction with others? (measured, fast, never troublesome)
@@ -61,7 +64,18 @@ struct BatchOptions {
   std::function<void(int system, const store::StepKey &, store::SystemWord)> tell = store::tell_breaker;
 };
 
-enum class OutcomeKind { kSucceeded, kFailed, kRunAlone, kDropped };
+// kBegun: an outside step is under way. kReturned: it is given back, to be begun again by somebody else.
+enum class OutcomeKind { kSucceeded, kFailed, kBegun, kReturned, kRunAlone, kDropped };
+
+// How an outside step ended: with a result or an error. The DETAIL of an error TK001 or TK002 may ask for a delay, a limit
+// of attempts, and carry a context, as raise_retryable's does.
+struct OutsideEnd {
+  Datum result = 0;  // jsonb, or 0 for null; must live until record()
+  std::optional<pg::Caught> error;
+  const char *category = nullptr;  // nothing: that of the SQLSTATE
+  bool may_retry = true;
+  std::string metadata;            // members of the last transition's JSON object, without its braces; may be empty
+};
 
 struct Outcome {
   store::LoadedStep loaded;
@@ -70,8 +84,13 @@ struct Outcome {
   Datum result = 0;
   FailureDecision failure;
   TimestampTz started_at = 0, finished_at = 0;
+  std::string metadata;   // of its last transition, of outside steps: members of a JSON object; may be empty
+  int attempts_back = 0;  // kReturned: 1 when the attempt is not counted
 
   const store::CompiledStep &step() const { return definition->step(loaded.step.key.step_no); }
+  bool under_way() const { return loaded.step.state == core::StepState::kInProgress; }
+  // The attempt that begins, or that is under way.
+  int attempt() const { return loaded.step.attempts + (under_way() ? 0 : 1); }
   double duration_ms() const { return static_cast<double>(finished_at - started_at) / 1000.0; }
 };
 
@@ -105,6 +124,27 @@ class Batch {
   // An attempt that ended without its process (terminated, crashed): loads the step and, when it has not moved since,
   // makes this its failure. True when there is something to record(). With retry false it is permanent.
   bool fail_lost_run(const store::StepKey &key, int moves, const pg::Caught &error, const char *category, bool retry);
+  // Outside steps, with BatchOptions::outside. Each that is loaded is left alone, begins with an attempt counted, or ends at
+  // once as `end` says; what began is in outcomes(), with the metadata of its beginning as the caller sets it there.
+  enum class Begin { kLeave, kBegin, kEnd };
+  void begin_outside(const std::function<Begin(Outcome &, OutsideEnd &end)> &decide);
+  const std::vector<Outcome> &loaded() const { return ready_; }
+  // A step under way in the run whose row has so many `moves` (or kAnyMoves) ends, or is given back with or without its
+  // attempt being counted. False, and nothing is recorded: it is not, any more.
+  bool end_outside(const store::StepKey &key, int moves, const OutsideEnd &end);
+  struct Ending {
+    store::StepKey key;
+    int moves;
+    const OutsideEnd *end;
+  };
+  // Many, each key once: of which of them it was so.
+  std::vector<bool> end_outside(const std::vector<Ending> &endings);
+  bool return_outside(const store::StepKey &key, int moves, bool count_attempt, const std::string &metadata);
+  // The fields of step_call, as a handler of SQL gets them: what templates and workers read.
+  core::json document(const Outcome &outcome) const;
+  // results and the key of one that was begun here, as arguments.
+  Datum results(const Outcome &outcome) const { return results_of_parents(outcome); }
+  std::string idempotency_key(const Outcome &outcome) const;
   // The first step to run must have the transaction for itself.
   bool first_is_solo() const;
   const Outcome *first() const { return ready_.empty() ? nullptr : &ready_.back(); }
@@ -119,6 +159,8 @@ class Batch {
   };
   bool runnable(const store::LoadedStep &loaded) const;
   void load_parents(std::vector<Outcome> &candidates);
+  void end_with(Outcome &outcome, const OutsideEnd &end) const;
+  std::vector<Outcome> load_under_way(const std::vector<std::pair<store::StepKey, int>> &runs);
   void run_one(Outcome &outcome);
   void fire_deferred();
   std::optional<pg::Caught> run_handler(Outcome &outcome, const HandlerCall &call, Interruption &why);

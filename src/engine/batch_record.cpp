@@ -14,14 +14,26 @@ namespace tasker::engine {
 
 namespace {
 
-inline constexpr int kLockTimeoutMs = 100;
 inline constexpr std::size_t kMaxChildHints = 8;
 
 [[noreturn]] void lost_race() {
   throw tasker::Error("40001", kLostRace);
 }
 
-std::string attempt_metadata(int attempt) { return "{\"attempt\": " + std::to_string(attempt) + "}"; }
+std::string attempt_member(int attempt) { return "\"attempt\": " + std::to_string(attempt); }
+
+bool recordable(const Outcome &outcome) {
+  return outcome.kind == OutcomeKind::kSucceeded || outcome.kind == OutcomeKind::kFailed || outcome.kind == OutcomeKind::kBegun ||
+         outcome.kind == OutcomeKind::kReturned;
+}
+
+// The members of a JSON object, one after the other.
+std::string object_of(std::initializer_list<std::string> members) {
+  std::string out;
+  for (const std::string &member : members)
+    if (!member.empty()) out += (out.empty() ? "" : ", ") + member;
+  return out.empty() ? out : "{" + out + "}";
+}
 
 store::StepMove step_move(const Outcome &outcome) {
   const store::StepRow &row = outcome.loaded.step;
@@ -29,19 +41,28 @@ store::StepMove step_move(const Outcome &outcome) {
   move.key = row.key;
   move.expected_moves = row.moves;
   move.from = row.state;
-  move.attempts = row.attempts + 1;
+  move.attempts = outcome.attempt();
   move.generation = row.generation;
   move.started_at = outcome.started_at;
   if (outcome.step().parents.size() >= 2) move.waiting_on = 0;
   if (row.state == core::StepState::kError) move.hops.push_back({core::StepState::kPending, outcome.started_at, "{\"cause\": \"retry\"}"});
-  move.hops.push_back({core::StepState::kInProgress, outcome.started_at, attempt_metadata(move.attempts)});
+  const bool begun = outcome.kind == OutcomeKind::kBegun;
+  if (!outcome.under_way())
+    move.hops.push_back({core::StepState::kInProgress, outcome.started_at, object_of({attempt_member(move.attempts), begun ? outcome.metadata : ""})});
+  if (begun) return move;
+  if (outcome.kind == OutcomeKind::kReturned) {
+    move.cause = core::MoveCause::kLease;
+    move.attempts -= outcome.attempts_back;
+    move.hops.push_back({core::StepState::kPending, outcome.finished_at, object_of({outcome.metadata})});
+    return move;
+  }
   if (outcome.kind == OutcomeKind::kSucceeded) {
-    move.hops.push_back({core::StepState::kComplete, outcome.finished_at, {}});
+    move.hops.push_back({core::StepState::kComplete, outcome.finished_at, object_of({outcome.metadata})});
     move.finished_at = outcome.finished_at;
     if (outcome.result != Datum(0)) move.result = outcome.result;
   } else {
     const FailureDecision &failure = outcome.failure;
-    move.hops.push_back({core::StepState::kError, outcome.finished_at, "{\"error\": " + failure.error + "}"});
+    move.hops.push_back({core::StepState::kError, outcome.finished_at, object_of({"\"error\": " + failure.error, outcome.metadata})});
     move.error = failure.error;
     move.permanent = failure.permanent;
     move.max_attempts = failure.max_attempts;
@@ -68,16 +89,14 @@ struct TaskShare {
 
 bool Batch::recorded(const store::StepKey &key) const {
   return std::any_of(outcomes_.begin(), outcomes_.end(), [&](const Outcome &o) {
-    return o.loaded.step.key == key && (o.kind == OutcomeKind::kSucceeded || o.kind == OutcomeKind::kFailed);
+    return o.loaded.step.key == key && recordable(o);
   });
 }
 
 void Batch::record() {
-  const bool any = std::any_of(outcomes_.begin(), outcomes_.end(),
-                               [](const Outcome &o) { return o.kind == OutcomeKind::kSucceeded || o.kind == OutcomeKind::kFailed; });
-  if (!any) return;
+  if (std::none_of(outcomes_.begin(), outcomes_.end(), recordable)) return;
   TASKER_FAULT("record.before");
-  pg::OwnerScope as_owner(store::cached_extension_owner(), kLockTimeoutMs);
+  pg::OwnerScope as_owner(store::cached_extension_owner(), options_.lock_timeout_ms);
   pg::Spi spi;
   for (Outcome &o : outcomes_)
     if (o.kind == OutcomeKind::kFailed) plan_attempt(o.failure, o.definition->named_task_id, o.step(), o.finished_at);
@@ -89,9 +108,9 @@ void Batch::record() {
 
 void Batch::count_outcomes() const {
   for (const Outcome &o : outcomes_) {
-    if (o.step().dependent_system_id != 0 && o.kind != OutcomeKind::kRunAlone) options_.tell(o.step().dependent_system_id, o.loaded.step.key, word_of(o));
+    if (o.step().dependent_system_id != 0 && o.kind != OutcomeKind::kRunAlone && o.kind != OutcomeKind::kBegun) options_.tell(o.step().dependent_system_id, o.loaded.step.key, word_of(o));
     if ((o.kind != OutcomeKind::kSucceeded && o.kind != OutcomeKind::kFailed) || o.step().type == store::HandlerType::kNoop) continue;
-    store::count_outcome(o.definition->named_task_id, o.loaded.step.key.step_no, o.loaded.step.attempts + 1, o.kind == OutcomeKind::kSucceeded, o.duration_ms());
+    store::count_outcome(o.definition->named_task_id, o.loaded.step.key.step_no, o.attempt(), o.kind == OutcomeKind::kSucceeded, o.duration_ms());
   }
 }
 
@@ -99,7 +118,7 @@ void Batch::record_tasks() {
   std::map<std::int64_t, TaskShare> shares;
   std::vector<store::StepKey> started_late;
   for (const Outcome &o : outcomes_) {
-    if (o.kind != OutcomeKind::kSucceeded && o.kind != OutcomeKind::kFailed) continue;
+    if (!recordable(o)) continue;
     TaskShare &share = shares[o.loaded.task.task_id];
     if (share.first == nullptr) {
       share.first = &o;
@@ -148,9 +167,9 @@ void Batch::record_steps() {
   std::vector<store::StepKey> timers_over;
   std::vector<std::pair<store::StepKey, TimestampTz>> timers;
   for (const Outcome &o : outcomes_) {
-    if (o.kind != OutcomeKind::kSucceeded && o.kind != OutcomeKind::kFailed) continue;
+    if (!recordable(o)) continue;
     moves.push_back(step_move(o));
-    if (o.loaded.step.next_attempt_at) timers_over.push_back(o.loaded.step.key);
+    if (o.loaded.step.next_attempt_at || o.under_way()) timers_over.push_back(o.loaded.step.key);
     if (moves.back().next_attempt_at) timers.emplace_back(o.loaded.step.key, *moves.back().next_attempt_at);
   }
   std::sort(moves.begin(), moves.end(), [](const store::StepMove &a, const store::StepMove &b) { return a.key < b.key; });
@@ -171,6 +190,7 @@ void Batch::hint_children(const Outcome &parent, const std::vector<int> &childre
   for (int child : children) {
     hint.key.step_no = child;
     hint.priority = task.priority + parent.definition->step(child).priority;
+    hint.outside = store::is_outside(parent.definition->step(child).type);
     store::add_hint(hint);
   }
 }
@@ -187,11 +207,14 @@ void Batch::record_children() {
       if (o.failure.retry) {
         store::Hint hint{o.loaded.step.key, o.failure.next_attempt_at, o.loaded.task.named_task_id,
                          o.loaded.task.priority + o.step().priority, o.loaded.task.owner, store::HintKind::kTimer};
+        hint.outside = store::is_outside(o.step().type);
         store::add_hint(hint);
       } else {
         watch.insert(task_id);
       }
     }
+    if (o.kind == OutcomeKind::kReturned)
+      store::add_hint({o.loaded.step.key, 0, o.loaded.task.named_task_id, o.loaded.task.priority + o.step().priority, o.loaded.task.owner, store::HintKind::kStep, true});
     if (o.kind != OutcomeKind::kSucceeded) continue;
     ended.insert(task_id);
     for (int child : o.step().children) {

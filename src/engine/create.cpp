@@ -4,6 +4,7 @@
 #include "core/json.hpp"
 #include "core/schema.hpp"
 #include "engine/control.hpp"
+#include "engine/endpoints.hpp"
 #include "pg/fault.hpp"
 #include "pg/regex.hpp"
 #include "pg/security.hpp"
@@ -101,8 +102,8 @@ void check_context(Datum context, const core::json &schema, std::size_t number, 
   throw tasker::Error(sqlstate::kInvalidParameter, where + " does not fit the context_schema of the definition", detail);
 }
 
-Oid owner_of(const store::CompiledDefinition &definition) {
-  const Oid user = GetUserId(), session = GetSessionUserId();
+Oid owner_of(const NewTasks &request, const store::CompiledDefinition &definition) {
+  const Oid user = request.creator ? request.creator->user : GetUserId(), session = request.creator ? request.creator->session : GetSessionUserId();
   if (definition.runs_as_definer) {
     bool allowed = pg::has_privileges_of(user, definition.author);
     if (!allowed) {
@@ -114,18 +115,38 @@ Oid owner_of(const store::CompiledDefinition &definition) {
                           "It runs as its definer; tasker.grant_task_definition gives others the right to create tasks.");
     return definition.author;
   }
-  if (!pg::call([=] { return is_member_of_role(session, user); }))
+  // For a schedule this was asked when it was made, of the session that made it.
+  if (!request.creator && !pg::call([=] { return is_member_of_role(session, user); }))
     throw tasker::Error(sqlstate::kInsufficientPrivilege, "role \"" + pg::role_name(session) + "\" cannot create tasks that run as \"" + pg::role_name(user) + "\"", {},
                         "A SECURITY DEFINER function needs a definition with \"run_as\": \"definer\".");
   return user;
 }
 
-void check_owner(Oid owner) {
+void check_owner(const NewTasks &request, Oid owner) {
   if (pg::is_superuser(owner) && !store::settings.allow_superuser_tasks)
     throw tasker::Error(sqlstate::kInsufficientPrivilege, "a superuser cannot own tasks", {},
                         "Create the task as an ordinary role (SET ROLE), or set tasker.allow_superuser_tasks.");
   const std::string problem = connect_problem(owner);
-  if (!problem.empty()) pg::report(pg::Level::kWarning, "the steps of this task wait: " + problem, {}, "They start when the role can connect.");
+  if (!problem.empty() && !request.creator) pg::report(pg::Level::kWarning, "the steps of this task wait: " + problem, {}, "They start when the role can connect.");
+}
+
+// Asked again at each attempt; here so that whoever creates the task hears of it.
+void check_endpoints(const store::CompiledDefinition &definition, Oid owner) {
+  for (const store::CompiledStep &step : definition.steps) {
+    if (step.type != store::HandlerType::kHttp) continue;
+    const ServerProblem server = find_server_problem(step.server, owner);
+    if (!server.problem.empty())
+      throw tasker::Error(server.denied ? sqlstate::kInsufficientPrivilege : "42704", "step \"" + step.name + "\" cannot be called: " + server.problem, {}, server.hint);
+  }
+}
+
+// Whoever owns the steps calls their endpoints. Asked again at each call.
+void check_servers(const store::CompiledDefinition &definition, Oid owner) {
+  for (const store::CompiledStep &step : definition.steps) {
+    if (step.type != store::HandlerType::kHttp) continue;
+    const ServerProblem found = find_server_problem(step.server, owner);
+    if (!found.problem.empty()) throw tasker::Error(found.denied ? sqlstate::kInsufficientPrivilege : "42704", "step \"" + step.name + "\": " + found.problem, {}, found.hint);
+  }
 }
 
 void warn_without_preload() {
@@ -182,6 +203,7 @@ void hint_new_tasks(const NewTasks &request, const store::CompiledDefinition &de
       for (int root : roots) {
         hint.key.step_no = root;
         hint.priority = request.priority + definition.step(root).priority;
+        hint.outside = store::is_outside(definition.step(root).type);
         store::add_hint(hint);
       }
     } else {
@@ -218,7 +240,7 @@ void write_tasks(const NewTasks &request, const store::CompiledDefinition &defin
   const Datum id_array = ids.datum();
   const std::optional<double> deadline = request.deadline_seconds ? request.deadline_seconds : definition.deadline_seconds;
   pg::Params params;
-  params.datum(id_array).datum(contexts.datum()).datum(keys.datum()).int4(definition.named_task_id).oid(owner).oid(GetSessionUserId())
+  params.datum(id_array).datum(contexts.datum()).datum(keys.datum()).int4(definition.named_task_id).oid(owner).oid(request.creator ? request.creator->session : GetSessionUserId())
       .int4(request.priority).int4(definition.sink_count).timestamp(run_at).timestamp(now);
   if (deadline) params.float8(*deadline);
   else params.null();
@@ -284,10 +306,16 @@ bool lock_definition_exclusively(int named_task_id) {
   return pg::call([=] { return LockAcquire(t, AccessExclusiveLock, false, true) != LOCKACQUIRE_NOT_AVAIL; });
 }
 
-std::vector<std::int64_t> create_tasks(const NewTasks &request) {
+namespace {
+
+struct Checked {
+  store::DefinitionPtr definition;
+  Oid owner;
+};
+
+// Precondition: inside pg::Spi, as the caller.
+Checked check(const NewTasks &request) {
   check_request(request);
-  warn_without_preload();
-  pg::Spi spi;
   store::DefinitionPtr definition;
   {
     pg::OwnerScope as_owner(store::cached_extension_owner());
@@ -303,11 +331,26 @@ std::vector<std::int64_t> create_tasks(const NewTasks &request) {
     definition = store::definition(found->named_task_id);
   }
   check_bypass(request, *definition);
-  const Oid owner = owner_of(*definition);
-  check_owner(owner);
+  const Oid owner = owner_of(request, *definition);
+  check_owner(request, owner);
+  check_servers(*definition, owner);
+  check_endpoints(*definition, owner);
   const core::json schema = definition->context_schema.empty() ? core::json() : core::parse_json(definition->context_schema);
   for (std::size_t i = 0; i < request.contexts.size(); i++) check_context(request.contexts[i], schema, i + 1, request.contexts.size() > 1);
+  return {definition, owner};
+}
 
+}  // namespace
+
+void check_tasks(const NewTasks &request) {
+  pg::Spi spi;
+  check(request);
+}
+
+std::vector<std::int64_t> create_tasks(const NewTasks &request) {
+  warn_without_preload();
+  pg::Spi spi;
+  const auto [definition, owner] = check(request);
   pg::OwnerScope as_owner(store::cached_extension_owner());
   Assigned assigned = assign_ids(request, *definition, owner);
   write_tasks(request, *definition, owner, assigned);

@@ -18,6 +18,11 @@ struct NewTasks {
   std::optional<std::string> initiator, source_system, reason, correlation_id;
   std::vector<std::string> tags, bypass_steps;
   std::optional<double> deadline_seconds;
+  // Whoever asked for them, when it is not the caller: a schedule creates tasks for the role that made it.
+  struct Creator {
+    Oid user = InvalidOid, session = InvalidOid;
+  };
+  std::optional<Creator> creator;
   // One element per task:
   std::vector<Datum> contexts;                                    // jsonb
   std::vector<std::optional<std::string>> idempotency_keys;       // same length, or empty
@@ -26,6 +31,8 @@ struct NewTasks {
 // Ids in the order of contexts; an idempotency key that exists gives the existing task. Raises 02000 for an unknown
 // definition, TK006 for a retired one, 22023 for bad values (every schema violation in DETAIL), 42501 for owners that may not be.
 std::vector<std::int64_t> create_tasks(const NewTasks &request);
+// Raises what create_tasks would raise, and creates nothing.
+void check_tasks(const NewTasks &request);
 
 // Whether executors can log in as this role here: "" or why not.
 std::string connect_problem(Oid role);

@@ -4,7 +4,9 @@
 
 #include "engine/control.hpp"
 #include "engine/create.hpp"
+#include "engine/endpoints.hpp"
 #include "engine/handlers.hpp"
+#include "http/call.hpp"
 #include "pg/regex.hpp"
 #include "pg/security.hpp"
 #include "pg/xact.hpp"
@@ -69,8 +71,26 @@ std::string query_problem(const std::string &query) {
   return {};
 }
 
+void check_http(const core::StepDefinition &step, const std::string &base, std::vector<core::Fault> &faults) {
+  const std::vector<core::Fault> found = http::check_call(step.handler, base);
+  faults.insert(faults.end(), found.begin(), found.end());
+  if (step.server.empty()) return;
+  const ServerProblem server = find_server_problem(step.server, GetUserId());
+  if (!server.problem.empty()) faults.push_back({base + "/server", server.problem, server.hint, false});
+}
+
+void check_senders(const core::StepDefinition &step, const std::string &base, std::vector<core::Fault> &faults) {
+  for (std::size_t i = 0; i < step.senders.size(); i++) {
+    const char *name = step.senders[i].c_str();
+    if (!pg::call([=] { return OidIsValid(get_role_oid(name, true)); }))
+      faults.push_back({base + "/senders/" + std::to_string(i), "role \"" + step.senders[i] + "\" does not exist", "Create it before the definition.", false});
+  }
+}
+
 void check_handler(const core::StepDefinition &step, std::size_t index, std::vector<core::Fault> &faults) {
   const std::string base = "/steps/" + std::to_string(index) + "/handler";
+  if (step.handler_type == "http") check_http(step, base, faults);
+  check_senders(step, base, faults);
   if (step.handler_type != "sql" || (step.query.empty() && step.function.empty() && step.procedure.empty())) return;
   if (!step.query.empty()) {
     const std::string problem = query_problem(step.query);

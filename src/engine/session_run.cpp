@@ -1,7 +1,10 @@
 #include "engine/session_run.hpp"
 
+#include <utility>
+
 #include "engine/batch.hpp"
 #include "engine/control.hpp"
+#include "engine/outside.hpp"
 #include "engine/settle.hpp"
 #include "pg/deadline.hpp"
 #include "pg/memory.hpp"
@@ -25,36 +28,45 @@ class SessionObserver final : public RunObserver {
   }
 };
 
+void release(store::SessionRun &run) {
+  store::Hint hint{};
+  hint.kind = store::HintKind::kTask;
+  {
+    store::LockGuard guard(store::shared->registry, LW_EXCLUSIVE);
+    hint.key = {run.task_id, 0, -1};
+    run.pid = 0;
+  }
+  store::push_hints_now(&hint, 1);
+}
+
+constinit store::SessionRun *my_claim = nullptr;
+
+// A session that is terminated unwinds nothing.
+extern "C" void release_at_exit(int, Datum) {
+  if (my_claim != nullptr) release(*std::exchange(my_claim, nullptr));
+}
+
 // Tells dispatcher and executors to leave this task alone meanwhile.
 class SessionClaim {
  public:
   explicit SessionClaim(std::int64_t task_id) {
+    static constinit bool registered = false;
     if (store::shared == nullptr) return;
+    if (!registered) before_shmem_exit(release_at_exit, Datum(0));
+    registered = true;
     store::LockGuard guard(store::shared->registry, LW_EXCLUSIVE);
     for (auto &run : store::shared->sessions) {
       if (run.pid != 0) continue;
       run = {MyDatabaseId, MyProcPid, task_id};
-      mine_ = &run;
+      my_claim = &run;
       return;
     }
   }
   ~SessionClaim() {
-    if (mine_ == nullptr) return;
-    {
-      store::LockGuard guard(store::shared->registry, LW_EXCLUSIVE);
-      const std::int64_t task_id = mine_->task_id;
-      mine_->pid = 0;
-      hint_.key = {task_id, 0, -1};
-    }
-    hint_.kind = store::HintKind::kTask;
-    store::push_hints_now(&hint_, 1);
+    if (my_claim != nullptr) release(*std::exchange(my_claim, nullptr));
   }
   SessionClaim(const SessionClaim &) = delete;
   SessionClaim &operator=(const SessionClaim &) = delete;
-
- private:
-  store::SessionRun *mine_ = nullptr;
-  store::Hint hint_{};
 };
 
 std::int64_t check_caller(std::int64_t task_id) {
@@ -73,13 +85,21 @@ std::int64_t check_caller(std::int64_t task_id) {
   return home.nonce;
 }
 
-std::vector<store::StepKey> ready_keys(std::int64_t task_id, std::int64_t nonce, bool skip_waits) {
+struct Ready {
+  std::vector<store::StepKey> here;     // to be run
+  std::vector<store::StepKey> outside;  // to begin or end
+};
+Ready ready_keys(std::int64_t task_id, std::int64_t nonce, bool skip_waits) {
   pg::Spi spi;
   pg::OwnerScope as_owner(store::cached_extension_owner());
-  std::vector<store::StepKey> keys;
+  Ready ready;
   for (const store::Hint &hint : store::ready_steps({task_id}, nonce))
-    if (hint.kind == store::HintKind::kStep || (skip_waits && hint.kind == store::HintKind::kTimer)) keys.push_back(hint.key);
-  return keys;
+    if (hint.kind == store::HintKind::kStep || (skip_waits && hint.kind == store::HintKind::kTimer)) (hint.outside ? ready.outside : ready.here).push_back(hint.key);
+  if (!skip_waits) return ready;
+  const auto facts = store::load_facts(task_id, store::RowLock::kNone);
+  for (const store::StepRow &row : facts->steps)
+    if (row.state == core::StepState::kInProgress && facts->definition->step(row.key.step_no).type == store::HandlerType::kWait) ready.outside.push_back(row.key);
+  return ready;
 }
 
 // The circuit breaker of the system that one step depends on. Its row is read, so that what this session did to it counts.
@@ -115,9 +135,9 @@ class SessionRunner {
 
   void run() {
     for (;;) {
-      const std::vector<store::StepKey> keys = ready_keys(task_id_, nonce_, skip_waits_);
-      bool progress = false;
-      for (const store::StepKey &key : keys) {
+      const Ready ready = ready_keys(task_id_, nonce_, skip_waits_);
+      bool progress = tend_outside(ready.outside);
+      for (const store::StepKey &key : ready.here) {
         progress |= run_step(key);
         pg::check_interrupts();
       }
@@ -156,6 +176,17 @@ class SessionRunner {
       fail_at_commit(batch, error);
     }
     return true;
+  }
+
+  // Waits and signals; what others must do (workers, the courier) is left to them.
+  bool tend_outside(const std::vector<store::StepKey> &keys) {
+    if (keys.empty()) return false;
+    memory_.reset();
+    OutsideRound round(nonce_, memory_.get(), skip_waits_);
+    round.tend(keys);
+    spi_.commit();
+    round.count_outcomes();
+    return round.moved();
   }
 
   // SPI_commit has rolled back and begun again: the effects are gone, the error is the attempt's.

@@ -24,9 +24,8 @@ bool frontier(const store::TaskFacts &facts, const store::StepRow &row) {
 // One step that ran out of time. An attempt that was under way is counted.
 store::StepMove expire(const store::TaskFacts &facts, const store::StepRow &row, const pg::Caught &error, TimestampTz now) {
   const std::optional<TimestampTz> since = store::running_since(row.key, row.moves);
-  const bool running = since || row.state == core::StepState::kInProgress;
   const store::CompiledStep &step = facts.definition->step(row.key.step_no);
-  FailureDecision failure = decide_failure(error, row, step, row.attempts + (running ? 1 : 0), "timeout", false);
+  FailureDecision failure = decide_failure(error, row, step, row.attempts + (since ? 1 : 0), "timeout", false);
   plan_attempt(failure, facts.task.named_task_id, step, now);
   store::StepMove move;
   move.key = row.key;

@@ -92,6 +92,16 @@ std::vector<Datum> Args::jsonbs(int n, const char *name) const {
   return out;
 }
 
+std::int64_t Args::microseconds(int n, const char *name) const {
+  const Datum interval = datum(n, name);
+  const double seconds = call([=] {
+    const Datum epoch = DirectFunctionCall2(extract_interval, PointerGetDatum(cstring_to_text("epoch")), interval);
+    return DatumGetFloat8(DirectFunctionCall1(numeric_float8, epoch));
+  });
+  if (!(seconds > -1e9 && seconds < 1e9)) throw tasker::Error(sqlstate::kInvalidParameter, std::string(name) + " is out of range");
+  return static_cast<std::int64_t>(seconds * 1e6);
+}
+
 RowSet::RowSet(FunctionCallInfo info) {
   call([=] { InitMaterializedSRF(info, MAT_SRF_USE_EXPECTED_DESC); });  // also for SETOF of a scalar
   result_ = reinterpret_cast<ReturnSetInfo *>(info->resultinfo);

@@ -26,9 +26,11 @@ class Args {
   std::vector<std::optional<std::string>> texts_or_nulls(int n) const;  // empty when the array is null
   std::vector<std::int64_t> int8s(int n, const char *name) const;
   std::vector<Datum> jsonbs(int n, const char *name) const;
+  std::int64_t microseconds(int n, const char *name) const;           // of an interval
+  // Of an array, nulls too; none when the array is null.
+  std::vector<NullableDatum> elements(int n, Oid type) const;
 
  private:
-  std::vector<NullableDatum> elements(int n, Oid type) const;
   FunctionCallInfo info_;
 };
 

@@ -33,16 +33,25 @@ inline constexpr bool kWorkersNeedLogin = true;
 inline constexpr std::uint32_t kBypassRoleLoginCheck = 0;
 #endif
 
+// From 17 on a set belongs to a resource owner, or with none to nobody; it is made in TopMemoryContext.
+#if PG_VERSION_NUM >= 170000
+inline WaitEventSet *create_wait_set(MemoryContext, int count) { return CreateWaitEventSet(nullptr, count); }
+#else
+inline WaitEventSet *create_wait_set(MemoryContext context, int count) { return CreateWaitEventSet(context, count); }
+#endif
+
 inline constexpr bool kHasTransactionTimeout = PG_VERSION_NUM >= 170000;
 
 #if PG_VERSION_NUM >= 160000
 inline bool database_allows_connect(Oid database, Oid role) { return object_aclcheck(DatabaseRelationId, database, role, ACL_CONNECT) == ACLCHECK_OK; }
 inline bool function_allows_execute(Oid function, Oid role) { return object_aclcheck(ProcedureRelationId, function, role, ACL_EXECUTE) == ACLCHECK_OK; }
 inline bool schema_allows_usage(Oid schema, Oid role) { return object_aclcheck(NamespaceRelationId, schema, role, ACL_USAGE) == ACLCHECK_OK; }
+inline bool server_allows_usage(Oid server, Oid role) { return object_aclcheck(ForeignServerRelationId, server, role, ACL_USAGE) == ACLCHECK_OK; }
 #else
 inline bool database_allows_connect(Oid database, Oid role) { return pg_database_aclcheck(database, role, ACL_CONNECT) == ACLCHECK_OK; }
 inline bool function_allows_execute(Oid function, Oid role) { return pg_proc_aclcheck(function, role, ACL_EXECUTE) == ACLCHECK_OK; }
 inline bool schema_allows_usage(Oid schema, Oid role) { return pg_namespace_aclcheck(schema, role, ACL_USAGE) == ACLCHECK_OK; }
+inline bool server_allows_usage(Oid server, Oid role) { return pg_foreign_server_aclcheck(server, role, ACL_USAGE) == ACLCHECK_OK; }
 #endif
 
 }  // namespace tasker::pg

@@ -33,7 +33,7 @@ constinit pg::Query load_steps{
     "SELECT s.step_no, s.name, s.handler_type, s.handler ->> 'function', s.handler ->> 'query', s.handler ->> 'procedure',"
     " s.handler::text, d.name, s.parents, s.children, s.retryable, s.max_attempts, s.backoff_base, s.backoff_multiplier,"
     " s.backoff_max, s.backoff_jitter, s.timeout_seconds, s.skippable, s.own_transaction, s.isolation, s.priority, s.level, s.retry_on, s.fail_on,"
-    " s.dependent_system_id"
+    " s.dependent_system_id, s.handler ->> 'server', s.handler ->> 'queue', CASE s.handler_type WHEN 'signal' THEN s.handler ->> 'name' END"
     " FROM tasker.named_steps s LEFT JOIN tasker.dependent_systems d USING (dependent_system_id)"
     " WHERE s.named_task_id = $1 ORDER BY s.step_no",
     1, {INT4OID}};
@@ -55,7 +55,11 @@ constinit pg::Query select_definitions{
 HandlerType handler_type(const std::string &name) {
   if (name == "sql") return HandlerType::kSql;
   if (name == "noop") return HandlerType::kNoop;
-  return HandlerType::kOther;
+  if (name == "http") return HandlerType::kHttp;
+  if (name == "external") return HandlerType::kExternal;
+  if (name == "wait") return HandlerType::kWait;
+  if (name == "signal") return HandlerType::kSignal;
+  throw tasker::Error(sqlstate::kInternal, "unknown handler type \"" + name + "\"");
 }
 
 CompiledStep compile_step(const pg::Rows &rows, std::uint64_t i) {
@@ -82,6 +86,9 @@ CompiledStep compile_step(const pg::Rows &rows, std::uint64_t i) {
   step.level = rows.int4(i, 22);
   step.overrides = {rows.texts(i, 23), rows.texts(i, 24)};
   if (!rows.is_null(i, 25) && step.type != HandlerType::kNoop) step.dependent_system_id = rows.int4(i, 25);
+  step.server = rows.text(i, 26);
+  step.queue = rows.text(i, 27);
+  step.signal_name = rows.text(i, 28);
   return step;
 }
 

@@ -2,6 +2,7 @@
 // task has used is immutable, and a replaced one gets a new id).
 #pragma once
 
+#include <cstdint>
 #include <memory>
 #include <optional>
 #include <string>
@@ -16,14 +17,17 @@
 
 namespace tasker::store {
 
-enum class HandlerType { kSql, kNoop, kOther };
+enum class HandlerType : std::uint8_t { kSql, kNoop, kHttp, kExternal, kWait, kSignal };
+// Steps whose work is not done by an executor: they begin in one transaction and end in another.
+inline constexpr bool is_outside(HandlerType type) { return type != HandlerType::kSql && type != HandlerType::kNoop; }
 
 struct CompiledStep {
   int step_no = 0;
   std::string name;
-  HandlerType type = HandlerType::kOther;
+  HandlerType type = HandlerType::kNoop;
   std::string type_name;
   std::string function, query, procedure;
+  std::string server, queue, signal_name;  // of http, external, signal
   std::string handler;  // the handler object as JSON text (step_call.config)
   std::string dependent_system;
   int dependent_system_id = 0;  // 0: none, or a noop, which touches none

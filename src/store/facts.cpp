@@ -1,6 +1,7 @@
 #include "store/facts.hpp"
 
 #include "store/pauses.hpp"
+#include "store/schedules.hpp"
 
 namespace tasker::store {
 
@@ -32,15 +33,18 @@ constinit pg::Query foreign_task{"SELECT 1 FROM tasker.tasks t WHERE t.live AND 
 // A step with one parent is ready when that parent is done; with more, when its counter is zero.
 constinit pg::Query select_ready{
     "SELECT t.task_id, s.step_no, s.element, t.named_task_id, t.priority + d.priority, t.owner::oid, greatest(s.next_attempt_at, t.run_at),"
-    " t.failing OR t.uneven"
+    " d.handler_type NOT IN ('sql', 'noop')"
     " FROM unnest($1) WITH ORDINALITY AS u(task_id, ord)"
     " CROSS JOIN LATERAL (SELECT * FROM tasker.tasks x WHERE x.task_id = u.task_id OFFSET 0) t"
     " CROSS JOIN LATERAL (SELECT * FROM tasker.workflow_steps x WHERE x.task_id = t.task_id OFFSET 0) s"
     " CROSS JOIN LATERAL (SELECT * FROM tasker.named_steps x WHERE x.named_task_id = t.named_task_id AND x.step_no = s.step_no OFFSET 0) d"
-    " WHERE t.live AND NOT t.paused AND t.home = $2 AND s.state IN ('pending', 'error') AND NOT s.permanent AND s.waiting_on = 0"
+    " WHERE t.live AND NOT t.paused AND t.home = $2 AND (s.state IN ('pending', 'error') AND NOT s.permanent AND s.waiting_on = 0"
     " AND (s.state = 'pending' OR d.retryable AND s.attempts < coalesce(s.max_attempts, d.max_attempts))"
+    // What waits to be claimed has been offered. A signal that came meanwhile is looked for.
+    " AND NOT (d.handler_type = 'external' AND EXISTS (SELECT FROM tasker.queue_items q WHERE q.task_id = s.task_id AND q.step_no = s.step_no AND q.element = s.element))"
     " AND (cardinality(d.parents) <> 1 OR EXISTS (SELECT FROM tasker.workflow_steps p WHERE p.task_id = s.task_id AND p.step_no = d.parents[1]"
     "      AND p.element = -1 AND p.state IN ('complete', 'resolved_manually', 'skipped')))"
+    "  OR s.state = 'in_progress' AND d.handler_type = 'signal' AND EXISTS (SELECT FROM tasker.signals g WHERE g.task_id = s.task_id AND g.used_by IS NULL AND s.step_no = ANY (g.steps)))"
     " ORDER BY u.ord, s.step_no",
     2, {INT8ARRAYOID, INT8OID}};
 constinit pg::Query select_watched{
@@ -156,6 +160,9 @@ Home load_home(bool thorough) {
   } else if (const pg::Result first = pg::execute(first_task, pg::Params().int8(row.rows.int8(0, 4))); !first.rows.empty() && first.rows.int8(0, 1) != home.nonce) {
     home.held = true;
     home.reason = "its tasks were created in another database";
+  } else if (any_foreign_schedule(home.nonce)) {
+    home.held = true;
+    home.reason = "its schedules were made in another database";
   } else if (thorough && !pg::execute(foreign_task, pg::Params().int8(home.nonce)).rows.empty()) {
     home.held = true;
     home.reason = "live tasks were created in another database";
@@ -178,6 +185,7 @@ std::vector<Hint> ready_steps(const std::vector<std::int64_t> &task_ids, std::in
     hint.priority = r.int4(i, 5);
     hint.owner = r.oid(i, 6);
     hint.due = r.is_null(i, 7) ? 0 : r.timestamp(i, 7);
+    hint.outside = r.boolean(i, 8);
     hint.kind = hint.due > now ? HintKind::kTimer : HintKind::kStep;
     out.push_back(hint);
   }

@@ -63,10 +63,24 @@ void broadcast_finished() noexcept {
     ConditionVariableBroadcast(&shared->finished[static_cast<std::uint64_t>(finished[i]) % kWaitBuckets]);
 }
 
+// Mostly nobody waits for the end of a task, and this is one load.
+void tell_of_ends() noexcept {
+  if (shared == nullptr || finished_count == 0) return;
+  if (!knows_database()) {
+    LWLockAcquire(shared->registry, LW_SHARED);
+    my_database = find_database(MyDatabaseId, false);
+    LWLockRelease(shared->registry);
+  }
+  if (my_database < 0 || !database_slot(my_database).awaits_ends) return;
+  const Hint hint{{0, 0, -1}, 0, 0, 0, InvalidOid, HintKind::kSchedules};
+  deliver(&hint, 1, false, false, false);
+}
+
 extern "C" void at_transaction_end(XactEvent event, void *) {
   switch (event) {
     case XACT_EVENT_COMMIT:
       if (pending_count > 0 || sweep_wanted || announce || pauses_moved) deliver(pending, pending_count, sweep_wanted, announce, pauses_moved);
+      tell_of_ends();
       broadcast_finished();
       clear();
       break;

@@ -10,7 +10,7 @@ namespace {
 constinit pg::Query select_runs{
     "SELECT t.task_id, t.home, t.named_task_id, t.owner::oid, t.priority, t.state::text, t.moves, t.live, t.paused, t.failing, t.uneven, t.run_at,"
     " t.created_at, t.correlation_id, t.context, s.step_no, s.element, s.state::text, s.moves, s.attempts, s.generation, s.waiting_on, s.crashes,"
-    " s.max_attempts, s.permanent, s.next_attempt_at, t.deadline_at"
+    " s.max_attempts, s.permanent, s.next_attempt_at, t.deadline_at, s.started_at"
     " FROM unnest($1, $2, $3) WITH ORDINALITY AS u(task_id, step_no, element, ord)"
     " JOIN tasker.tasks t ON t.task_id = u.task_id"
     " JOIN tasker.workflow_steps s ON s.task_id = u.task_id AND s.step_no = u.step_no AND s.element = u.element ORDER BY u.ord",
@@ -76,6 +76,7 @@ std::vector<LoadedStep> load_steps(const std::vector<StepKey> &keys, MemoryConte
     s.permanent = r.boolean(i, 25);
     s.next_attempt_at = r.timestamp_or_null(i, 26);
     t.deadline_at = r.timestamp_or_null(i, 27);
+    s.started_at = r.timestamp_or_null(i, 28);
     out.push_back(std::move(l));
   }
   return out;

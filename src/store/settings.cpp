@@ -33,6 +33,8 @@ void define_settings(bool preloading) {
   integer("tasker.executor_max_memory", "Memory above which an executor is replaced between steps.", &s.executor_max_memory_kb, 16 * 1024, 1 << 30, PGC_SIGHUP, GUC_UNIT_KB);
   if (preloading) integer("tasker.executor_slots", "Most executors max_executors may ever ask for.", &s.executor_slots, 1, 1024, PGC_POSTMASTER);
   boolean("tasker.host_guard", "Holds a database whose host name or data directory has changed.", &s.host_guard, PGC_SIGHUP);
+  integer("tasker.http_max_concurrency", "Most HTTP calls under way at once in a database.", &s.http_max_concurrency, 1, 10000, PGC_SIGHUP);
+  integer("tasker.http_max_response", "Largest answer of an HTTP call.", &s.http_max_response_kb, 1, 1 << 20, PGC_SIGHUP, GUC_UNIT_KB);
   integer("tasker.max_batch_duration", "How long short steps may share a transaction.", &s.max_batch_duration_ms, 0, 1000, PGC_SIGHUP, GUC_UNIT_MS);
   integer("tasker.max_concurrent_steps", "Most steps that run at once in a database.", &s.max_concurrent_steps, 1, 1024, PGC_SIGHUP);
   integer("tasker.max_context_size", "Largest context of a task.", &s.max_context_size_kb, 1, 1 << 20, PGC_SUSET, GUC_UNIT_KB);

@@ -15,6 +15,8 @@ struct Settings {
   int max_result_size_kb = 1024;
   int max_context_size_kb = 1024;
   int max_batch_duration_ms = 10;
+  int http_max_concurrency = 256;
+  int http_max_response_kb = 1024;
   int sweep_interval_s = 300;
   int crash_limit = 3;
   int max_concurrent_steps = 12;

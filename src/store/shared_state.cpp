@@ -38,11 +38,14 @@ void initialise(char *memory) {
   state->recovered_to_point_in_time = started_for_recovery;
   pg_atomic_init_u32(&state->loud_breakers, 0);
   for (auto &bucket : state->finished) ConditionVariableInit(&bucket);
+  for (auto &bucket : state->offered) ConditionVariableInit(&bucket);
+  for (auto &mark : state->queue_marks) SpinLockInit(&mark.mutex);
   pg_atomic_init_u64(&state->pause_clock, 0);
   for (int i = 0; i < state->database_count; i++) {
     auto &slot = reinterpret_cast<DatabaseSlot *>(memory + databases_offset())[i];
     slot.dispatcher_proc = -1;
     pg_atomic_init_u64(&slot.pause_generation, 0);
+    initialise_courier(slot.courier);
   }
   for (int i = 0; i < state->executor_count; i++) {
     auto &slot = reinterpret_cast<ExecutorSlot *>(memory + executors_offset())[i];
@@ -92,7 +95,7 @@ int find_database(Oid database, bool create) {
   DatabaseSlot &slot = databases[vacant];
   slot.database = database;
   slot.state = DatabaseState::kUnknown;
-  slot.wanted = slot.sweep = slot.stop = slot.held = false;
+  slot.wanted = slot.sweep = slot.stop = slot.held = slot.awaits_ends = false;
   slot.dispatcher_pid = 0;
   slot.dispatcher_proc = -1;
   slot.generation++;
@@ -100,6 +103,7 @@ int find_database(Oid database, bool create) {
   slot.retry_at = slot.stopping_until = 0;
   pg_atomic_write_u64(&slot.pause_generation, pg_atomic_add_fetch_u64(&shared->pause_clock, 1));
   slot.ring_head = slot.ring_count = 0;
+  forget_courier(slot.courier);
   return vacant;
 }
 

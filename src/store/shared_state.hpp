@@ -3,8 +3,9 @@
 //
 // Locks. `registry` (an LWLock) guards which database owns which DatabaseSlot and which executor slot is free.
 // Each DatabaseSlot's `ring_lock` (an LWLock) guards its ring of hints. Each ExecutorSlot's spinlock guards that
-// slot; it is held over loads and stores only. `breakers_lock` (an LWLock) guards the breakers. Order: registry,
-// ring_lock, slot; breakers_lock is taken alone. No lock is held over a wait, a call that can raise, or SQL.
+// slot, and so does that of each CourierSlot and each QueueMark; they are held over loads and stores only. `breakers_lock` (an LWLock)
+// guards the breakers. Order: registry, ring_lock, slot; breakers_lock is taken alone. No lock is held over a wait, a
+// call that can raise, or SQL.
 #pragma once
 
 #include <cstdint>
@@ -13,6 +14,7 @@
 #include "core/breaker.hpp"
 #include "core/retry.hpp"
 #include "pg/bridge.hpp"
+#include "store/courier_queue.hpp"
 #include "store/keys.hpp"
 
 namespace tasker::store {
@@ -25,6 +27,7 @@ enum class HintKind : std::uint8_t {
   kSettle,  // a step ended and freed nothing: is the task over? (acted upon for watched tasks)
   kWatch,   // watch this task: its end is decided by looking at all its steps
   kBreakers,  // a circuit breaker has moved: in memory, or (named_task_id 1) in its row
+  kSchedules,  // a schedule has changed, or a task has ended while one waited for that
 };
 
 // An id to look at, never a fact: whoever acts on a hint reads the tables first.
@@ -35,6 +38,7 @@ struct Hint {
   std::int32_t priority;
   Oid owner;
   HintKind kind;
+  bool outside = false;  // the step is not an executor's: see store::is_outside
 };
 
 inline constexpr int kRingSize = 1024;
@@ -56,6 +60,7 @@ struct DatabaseSlot {
   bool wanted;             // live work or a hint is waiting for a dispatcher
   bool stop;               // the dispatcher and executors must leave
   bool held;
+  bool awaits_ends;        // a schedule waits for the end of a task: the dispatcher is told of every one
   bool sweep;              // hints were lost: look at everything
   bool starting;           // a dispatcher is registered and has not come or gone yet
   bool forgotten;          // being dropped for good
@@ -68,6 +73,7 @@ struct DatabaseSlot {
   pg_atomic_uint64 pause_generation;  // raised by whoever may have changed what is paused; see store/pauses.hpp
   int ring_head, ring_count;
   Hint ring[kRingSize];
+  CourierSlot courier;
 };
 
 enum class ExecutorState : std::uint8_t { kFree, kStarting, kRunning, kExited };
@@ -97,6 +103,7 @@ struct ExecutorSlot {
   std::int32_t current_moves;
   std::int32_t current_named_task;
   TimestampTz current_started, batch_started, last_active, deadline;
+  int batch_size;               // steps it began with
   int batch_finished;           // steps of this batch that wait for its commit
   bool terminated;              // the dispatcher sent SIGTERM for current run
 };
@@ -118,6 +125,20 @@ struct StepStats {
   std::int32_t solo_runs;  // more runs to be made alone, after a commit failure or contention
   float durations_ms[kStatWindow];
   core::RecentOutcomes recent;
+};
+
+inline constexpr int kQueueMarks = 256;
+inline constexpr int kQueueNameSize = 64;
+// Where claims of one queue begin to look; direct-mapped by hash: a collision forgets the older one. See store/queues.hpp.
+struct QueueMark {
+  slock_t mutex;
+  Oid database;                // InvalidOid: free
+  char queue[kQueueNameSize];
+  std::uint32_t version;       // raised with every offer
+  int taken;                   // since the mark was moved last
+  TimestampTz set_at;
+  std::int32_t rank;
+  StepKey key;
 };
 
 inline constexpr int kHistoryEntries = 1024;
@@ -174,6 +195,8 @@ struct SharedState {
   bool recovered_to_point_in_time;  // the server was started with recovery.signal
   pg_atomic_uint64 pause_clock;     // the last generation given to any database: none comes twice
   ConditionVariable finished[kWaitBuckets];
+  ConditionVariable offered[kWaitBuckets];  // by queue: those that wait in claim_steps
+  QueueMark queue_marks[kQueueMarks];
   SessionRun sessions[kSessionRuns];  // under registry
   StepStats stats[kStatEntries];      // under stats_lock
   HistoryEntry history[kHistoryEntries];  // under stats_lock

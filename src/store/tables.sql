@@ -251,8 +251,68 @@ CREATE TABLE tasker.timers (
   due_at timestamptz NOT NULL,
   PRIMARY KEY (task_id, step_no, element, kind)
 ) WITH (autovacuum_vacuum_scale_factor = 0.01, autovacuum_vacuum_cost_delay = 0);
-COMMENT ON TABLE tasker.timers IS 'What becomes due by itself: run_at and deadline of a task (step_no 0), backoff of a step; read by watermark, inserted and deleted, never updated';
+COMMENT ON TABLE tasker.timers IS 'What becomes due by itself: run_at and deadline of a task (step_no 0), backoff of a step, wait, timeout and lease of one that is under way outside of executors; read by watermark';
 CREATE INDEX timers_due ON tasker.timers (due_at, task_id, step_no, element);
+
+CREATE TABLE tasker.queue_items (
+  task_id bigint NOT NULL,
+  step_no integer NOT NULL,
+  element integer NOT NULL DEFAULT -1,
+  queue text NOT NULL,
+  rank integer NOT NULL,
+  system integer NOT NULL DEFAULT 0,
+  offered_at timestamptz NOT NULL DEFAULT clock_timestamp(),
+  PRIMARY KEY (task_id, step_no, element)
+) WITH (autovacuum_vacuum_scale_factor = 0.01, autovacuum_vacuum_cost_delay = 0);
+COMMENT ON TABLE tasker.queue_items IS 'External steps that are ready and wait for a worker: inserted by the dispatcher, deleted by claim_steps, never updated. rank is minus the priority; system the dependent system of the step, 0 for none';
+CREATE INDEX queue_items_claim ON tasker.queue_items (queue, rank, task_id, step_no, element);
+
+CREATE TABLE tasker.leases (
+  task_id bigint NOT NULL,
+  step_no integer NOT NULL,
+  element integer NOT NULL DEFAULT -1,
+  queue text NOT NULL,
+  moves integer NOT NULL,
+  claim_token uuid NOT NULL,
+  worker text NOT NULL,
+  claimed_by regrole NOT NULL,
+  claimed_at timestamptz NOT NULL,
+  lease_until timestamptz NOT NULL,
+  PRIMARY KEY (task_id, step_no, element)
+) WITH (fillfactor = 70, autovacuum_vacuum_scale_factor = 0.01, autovacuum_vacuum_cost_delay = 0);
+COMMENT ON TABLE tasker.leases IS 'External steps that a worker has claimed. moves is the step''s after the claim: a lease whose step has moved is void';
+CREATE INDEX leases_queue ON tasker.leases (queue);
+
+CREATE TABLE tasker.queue_limits (
+  queue text PRIMARY KEY,
+  max_claimed integer NOT NULL CHECK (max_claimed >= 0),
+  changed_by regrole NOT NULL,
+  changed_at timestamptz NOT NULL DEFAULT clock_timestamp()
+);
+COMMENT ON TABLE tasker.queue_limits IS 'How many steps of a queue may be claimed at the same time; a queue without a row has no limit';
+
+CREATE TABLE tasker.signals (
+  task_id bigint NOT NULL,
+  signal_id bigint GENERATED ALWAYS AS IDENTITY,
+  name text NOT NULL,
+  payload jsonb NOT NULL,
+  steps integer[] NOT NULL,
+  sender regrole NOT NULL,
+  sent_at timestamptz NOT NULL DEFAULT clock_timestamp(),
+  used_by integer,
+  PRIMARY KEY (task_id, signal_id)
+);
+COMMENT ON TABLE tasker.signals IS 'What send_signal was called with. steps: those of the task that wait for this name and accept this sender; used_by: the step that took it';
+
+CREATE TABLE tasker.transfers (
+  task_id bigint NOT NULL,
+  step_no integer NOT NULL,
+  element integer NOT NULL DEFAULT -1,
+  moves integer NOT NULL,
+  begun_at timestamptz NOT NULL DEFAULT clock_timestamp(),
+  PRIMARY KEY (task_id, step_no, element)
+) WITH (autovacuum_vacuum_scale_factor = 0.01, autovacuum_vacuum_cost_delay = 0);
+COMMENT ON TABLE tasker.transfers IS 'HTTP calls under way: inserted before a request is sent, deleted with its end. A courier that starts ends what the one before it has left here';
 
 CREATE TABLE tasker.idempotency_keys (
   owner regrole NOT NULL,
@@ -327,3 +387,42 @@ CREATE TABLE tasker.step_history (
 );
 CREATE INDEX step_history_hour ON tasker.step_history (hour);
 COMMENT ON TABLE tasker.step_history IS 'How attempts ended, by step, hour and attempt number (10 stands for 10 and more): what retries are predicted from. total_ms and max_ms measure the successes. Gathered in memory and written by the dispatcher every few seconds';
+
+CREATE TABLE tasker.schedule_rows (
+  schedule_id bigint GENERATED ALWAYS AS IDENTITY PRIMARY KEY,
+  schedule_name text NOT NULL UNIQUE,
+  home bigint NOT NULL,
+  owner regrole NOT NULL,
+  created_by regrole NOT NULL,
+  cron text NOT NULL,
+  timezone text NOT NULL,
+  namespace text NOT NULL,
+  name text NOT NULL,
+  context jsonb NOT NULL,
+  overlap text NOT NULL CHECK (overlap IN ('skip', 'queue', 'cancel_running', 'allow')),
+  catch_up interval NOT NULL,
+  jitter interval NOT NULL,
+  paused_at timestamptz,
+  paused_by regrole,
+  pause_reason text,
+  fires_after timestamptz NOT NULL,
+  missed_at timestamptz,
+  created_at timestamptz NOT NULL DEFAULT clock_timestamp(),
+  changed_at timestamptz NOT NULL DEFAULT clock_timestamp(),
+  CHECK ((paused_at IS NULL) = (paused_by IS NULL))
+) WITH (fillfactor = 70);
+COMMENT ON TABLE tasker.schedule_rows IS 'Schedules. Fire times up to fires_after are settled; missed_at is the first of those that were passed over last, because they were older than catch_up. home is the database it fires in, as for tasks';
+
+CREATE TABLE tasker.schedule_fires (
+  schedule_id bigint NOT NULL REFERENCES tasker.schedule_rows ON DELETE CASCADE,
+  fire_time timestamptz NOT NULL,
+  outcome text NOT NULL CHECK (outcome IN ('created', 'skipped', 'queued', 'failed')),
+  open boolean NOT NULL,
+  task_id bigint,
+  message text,
+  ticked_by text NOT NULL,
+  created_at timestamptz NOT NULL DEFAULT clock_timestamp(),
+  PRIMARY KEY (schedule_id, fire_time)
+) WITH (fillfactor = 90);
+COMMENT ON TABLE tasker.schedule_fires IS 'What came of each fire time. The row is inserted before the task is created: its key is why there is one task per schedule and fire time, whoever ticks. open: it waits in the queue, or its task had not ended when it was looked at last';
+CREATE INDEX schedule_fires_open ON tasker.schedule_fires (schedule_id, fire_time) WHERE open;

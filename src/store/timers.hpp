@@ -1,4 +1,5 @@
-// What becomes due by itself: the start of a delayed task, its deadline, a step's next attempt. Rows are inserted
+// What becomes due by itself: the start of a delayed task, its deadline, a step's next attempt, and what a step that is
+// under way outside of executors waits for (kWait), must end by (kTimeout), or is leased until (kLease). Rows are inserted
 // and deleted, never updated; the dispatcher reads them by watermark. Precondition of all: inside pg::OwnerScope
 // and pg::Spi.
 #pragma once
@@ -15,6 +16,17 @@ inline constexpr int kDeadlineStep = -2;
 
 // Step 0: run_at of the task; else the backoff of the step.
 void add_timers(const std::vector<std::pair<StepKey, TimestampTz>> &timers);
+enum class TimerKind : std::uint8_t { kWait, kTimeout, kLease };
+struct StepTimer {
+  StepKey key;
+  TimerKind kind;
+  TimestampTz due;
+};
+// Of outside steps under way; one that is there is replaced. The dispatcher is told at commit.
+void set_step_timers(const std::vector<StepTimer> &timers);
+void drop_step_timers(const std::vector<StepKey> &keys, TimerKind kind);
+// Which of them are due: of these steps, at this time.
+std::vector<StepTimer> due_step_timers(const std::vector<StepKey> &keys, TimestampTz now);
 // Whatever is due for these steps, the deadline excepted.
 void drop_timers(const std::vector<StepKey> &keys);
 

@@ -88,10 +88,14 @@ void Dispatcher::run() {
     if (home_.held) {
       look_.clear();  // release_hold asks for a sweep, which finds all of it again
       settle_.clear();
+      outside_.clear();
     } else {
       tend_breakers();
       work_on_tables();
+      tend_outside();
+      tend_schedules();
       assign();
+      tend_courier();
       publish_held();
     }
     interrupt_runs();
@@ -179,7 +183,7 @@ void Dispatcher::take_hints() {
     if (sweep) {
       page_ = {};
       sweeping_ = recheck_runs_ = true;
-      breakers_written_ = breakers_moved_ = true;
+      breakers_written_ = breakers_moved_ = schedules_changed_ = true;
       restart_timers();
       if (home_.held) {
         pg::Transaction transaction;
@@ -222,8 +226,16 @@ void Dispatcher::enqueue(const Hint &hint) {
       breakers_moved_ = true;
       breakers_written_ = breakers_written_ || hint.named_task_id != 0;
       return;
+    case HintKind::kSchedules:
+      schedules_changed_ = true;
+      return;
     case HintKind::kStep:
       break;
+  }
+  if (hint.outside) {
+    // Once more for one that is held: what waits in it may be a signal or a timer. A pause keeps only those back that begin.
+    put_outside(hint.owner, {hint.key, hint.named_task_id, hint.priority, sequence_++, true});
+    return;
   }
   if (queued_.contains(hint.key) || held_keys_.contains(hint.key) || store::scope_paused(hint.named_task_id)) return;
   if (in_flight_.contains(hint.key)) {
@@ -246,7 +258,7 @@ void Dispatcher::fire_timers(TimestampTz now) {
       settle_.push_back(hint.key.task_id);
       continue;
     }
-    hint.kind = hint.key.step_no == 0 || hint.named_task_id == 0 ? HintKind::kTask : HintKind::kStep;
+    hint.kind = hint.key.step_no == 0 || (hint.named_task_id == 0 && !hint.outside) ? HintKind::kTask : HintKind::kStep;
     enqueue(hint);
   }
 }
@@ -282,7 +294,7 @@ void Dispatcher::work_on_tables() {
     swept_at_ = now;
     page_ = {};
     sweeping_ = true;
-    breakers_written_ = true;
+    breakers_written_ = schedules_changed_ = true;
     restart_timers();
   }
   const bool room = queued_.size() < static_cast<std::size_t>(store::settings.ready_buffer) / 2;
@@ -372,11 +384,11 @@ void Dispatcher::settle_watched() {
 }
 
 bool Dispatcher::nothing_to_do() const {
-  return queued_.empty() && held_.empty() && in_flight_.empty() && timers_.empty() && !sweeping_ && look_.empty() && !history_counted_;
+  return queued_.empty() && outside_.empty() && held_.empty() && in_flight_.empty() && timers_.empty() && !sweeping_ && look_.empty() && !history_counted_ && !schedules_active_;
 }
 
 long Dispatcher::sleep_ms(TimestampTz now) const {
-  if (!look_.empty() || !settle_.empty()) return 0;
+  if (!look_.empty() || !settle_.empty() || !outside_.empty()) return 0;
   const bool room = queued_.size() < static_cast<std::size_t>(store::settings.ready_buffer) / 2;
   if (!home_.held && ((sweeping_ && room) || (more_timers_ && timers_.size() < kMaxTimers / 2))) return 0;
   TimestampTz until = home_.held ? now + 3600 * USECS_PER_SEC : next_sweep();
@@ -384,9 +396,10 @@ long Dispatcher::sleep_ms(TimestampTz now) const {
   if (history_counted_ && !home_.held) until = std::min(until, history_written_at_ + kHistoryEvery);
   // While something runs or waits for an executor its limits are watched; an idle dispatcher sleeps.
   if (!in_flight_.empty()) until = std::min(until, now + 100 * 1000);
+  if (!calls_.empty() && !home_.held) until = std::min(until, now + 100 * 1000);
   for (const auto &[_, queue] : owners_)
     if (!queue.steps.empty() && !home_.held) until = std::min(until, std::max(queue.blocked_until, now + 100 * 1000));
-  if (!home_.held) until = std::min(until, breakers_due(now));
+  if (!home_.held) until = std::min({until, breakers_due(now), schedules_due(now)});
   if (empty_since_ != 0) until = std::min(until, empty_since_ + kIdleBeforeLeaving + USECS_PER_SEC);
   return std::max<long>(1, static_cast<long>((until - now) / 1000) + 1);
 }
@@ -405,7 +418,7 @@ void dispatcher_main(int index) {
   my_index = index;
   store::DatabaseSlot &slot = store::database_slot(index);
   before_shmem_exit(dispatcher_exit, Datum(0));
-  begin_process(SIG_IGN);
+  begin_process(lock_timeouts_only);
   const Oid database = slot.database;
   pg::call([=] { BackgroundWorkerInitializeConnectionByOid(database, InvalidOid, 0); });
   TASKER_FAULT("dispatcher.start");

@@ -32,6 +32,7 @@ struct QueuedStep {
   std::int32_t named_task_id;
   std::int32_t priority;
   std::uint64_t sequence;
+  bool outside = false;  // not an executor's: see store::is_outside
   // The top of the queue: highest priority, then first come.
   friend bool operator<(const QueuedStep &a, const QueuedStep &b) {
     return a.priority != b.priority ? a.priority < b.priority : a.sequence > b.sequence;
@@ -99,13 +100,25 @@ class Dispatcher {
   void interrupt_runs();
   void follow_cancels(TimestampTz now);
   void watch_runs(TimestampTz now);
+  // steps whose work is not an executor's (dispatcher_outside.cpp)
+  void put_outside(Oid owner, const QueuedStep &step);
+  void tend_outside();
+  void tend_outside(const std::vector<store::StepKey> &keys);
+  // the courier (dispatcher_courier.cpp)
+  void call(Oid owner, const QueuedStep &step);
+  void tend_courier();
+  void collect_calls();
+  void start_courier();
+  void give_calls();
   // circuit breakers (dispatcher_breakers.cpp)
   void tend_breakers();
   void publish_held();
   void take_over_breakers();
   void save_breakers(TimestampTz now);
   int system_of(const QueuedStep &step);
+  bool hold(Oid owner, const QueuedStep &step);
   bool hold_top(Oid owner, OwnerQueue &queue);
+  void requeue(Oid owner, const QueuedStep &step);
   bool let_go(const HeldSteps &held);
   bool is_blocked(Oid owner, TimestampTz now) const;
   Oid next_probe_owner(int system, TimestampTz now) const;
@@ -113,6 +126,9 @@ class Dispatcher {
   void drop_paused(HeldSteps &held);
   void tend_probe(const store::BreakerView &view, TimestampTz now);
   TimestampTz breakers_due(TimestampTz now) const;
+  // schedules (dispatcher_schedules.cpp)
+  void tend_schedules();
+  TimestampTz schedules_due(TimestampTz now) const;
   long sleep_ms(TimestampTz now) const;
   bool driven_by_session(std::int64_t task_id) const;
   bool nothing_to_do() const;
@@ -128,6 +144,13 @@ class Dispatcher {
   std::vector<std::int64_t> settle_;            // tasks that may be over
   std::unordered_set<std::int64_t> watched_;    // tasks whose end is decided by looking at all steps
   std::vector<store::Hint> cancels_;
+  std::unordered_map<store::StepKey, std::pair<Oid, QueuedStep>, store::StepKeyHash> outside_;  // to be tended
+  std::priority_queue<QueuedStep> calls_;       // of queued_: for the courier
+  KeySet with_courier_;                         // of in_flight_
+  BackgroundWorkerHandle *courier_ = nullptr;
+  TimestampTz courier_start_at_ = 0;            // none is started before
+  int courier_failures_ = 0;                    // lost in a row, without a step that came back
+  bool transfers_left_ = true;                  // calls may have been left behind
   // Told to stop while an executor had their rows in hand: until they leave the in-flight table, a run that began too
   // late to be interrupted is looked for.
   std::unordered_set<std::int64_t> cancelled_tasks_;
@@ -158,6 +181,9 @@ class Dispatcher {
   bool breakers_written_ = true;                 // rows may be newer than memory
   bool breakers_moved_ = true;                   // memory may be newer than rows
   TimestampTz save_breakers_at_ = 0;             // rows could not be written: not before
+  bool schedules_changed_ = true;                // since they were looked at
+  bool schedules_active_ = false;                // there are some that will fire: the dispatcher stays
+  TimestampTz schedules_due_ = 0;                // when the next one fires
 };
 
 }  // namespace tasker::worker

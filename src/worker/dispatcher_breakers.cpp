@@ -115,18 +115,15 @@ int Dispatcher::system_of(const QueuedStep &step) {
   return system == found->second.end() ? 0 : system->second;
 }
 
-// The next step of the queue waits for its breaker. True: it has been taken out of the queue.
-bool Dispatcher::hold_top(Oid owner, OwnerQueue &queue) {
+// True: the step waits for its breaker, here.
+bool Dispatcher::hold(Oid owner, const QueuedStep &step) {
   if (breakers_.empty()) return false;
-  const QueuedStep step = queue.steps.top();
   const int system = system_of(step);
   if (!breakers_.contains(system)) return false;
   if (store::begin_probe(system, step.key)) {
     probe_owners_[system] = owner;
     return false;
   }
-  queue.steps.pop();
-  queued_.erase(step.key);
   HeldSteps &held = held_[system];
   if (held_keys_.size() >= static_cast<std::size_t>(store::settings.ready_buffer)) {
     held.more = true;
@@ -138,6 +135,21 @@ bool Dispatcher::hold_top(Oid owner, OwnerQueue &queue) {
   return true;
 }
 
+// The next step of the queue waits for its breaker. True: it has been taken out of the queue.
+bool Dispatcher::hold_top(Oid owner, OwnerQueue &queue) {
+  if (breakers_.empty()) return false;
+  const QueuedStep step = queue.steps.top();
+  if (!hold(owner, step)) return false;
+  queue.steps.pop();
+  queued_.erase(step.key);
+  return true;
+}
+
+void Dispatcher::requeue(Oid owner, const QueuedStep &step) {
+  if (step.outside) put_outside(owner, step);
+  else if (queued_.insert(step.key).second) owners_[owner].steps.push(step);
+}
+
 // Back to the queues. Always true.
 bool Dispatcher::let_go(const HeldSteps &held) {
   for (const auto &[owner, steps] : held.by_owner) {
@@ -145,7 +157,7 @@ bool Dispatcher::let_go(const HeldSteps &held) {
       held_keys_.erase(step.key);
       if (store::scope_paused(step.named_task_id)) continue;
       if (queued_.size() >= static_cast<std::size_t>(store::settings.ready_buffer)) dropped_ = true;
-      else if (queued_.insert(step.key).second) owners_[owner].steps.push(step);
+      else requeue(owner, step);
     }
   }
   dropped_ = dropped_ || held.more;
@@ -219,7 +231,7 @@ void Dispatcher::tend_probe(const store::BreakerView &view, TimestampTz now) {
   held->second.count--;
   held_keys_.erase(step.key);
   probe_owners_[view.system] = owner;
-  if (queued_.insert(step.key).second) owners_[owner].steps.push(step);
+  requeue(owner, step);
 }
 
 // When there is something to do for breakers at the latest.

@@ -36,12 +36,13 @@ inline constexpr TimestampTz kFollowEvery = 100 * 1000;
 
 // Slots of max_worker_processes that tasker may still take; others' workers beyond the reserve are found out by trying.
 int worker_slots_left(int executors) {
-  int dispatchers = 0;
+  int others = 0;
   for (int i = 0; i < store::shared->database_count; i++) {
-    const store::DatabaseState state = store::database_slot(i).state;
-    if (state == store::DatabaseState::kRunning || state == store::DatabaseState::kStarting) dispatchers++;
+    store::DatabaseSlot &slot = store::database_slot(i);
+    if (slot.state == store::DatabaseState::kRunning || slot.state == store::DatabaseState::kStarting) others++;
+    if (slot.courier.state != store::CourierState::kNone) others++;
   }
-  return max_worker_processes - store::settings.reserved_worker_slots - 1 - dispatchers - executors;
+  return max_worker_processes - store::settings.reserved_worker_slots - 1 - others - executors;
 }
 
 }  // namespace
@@ -428,7 +429,8 @@ void Dispatcher::watch_runs(TimestampTz now) {
     {
       const store::SpinGuard guard(slot);
       if (slot.run_number == 0) continue;
-      if (slot.batch_finished > 0 && now - slot.batch_started > kPreemptAfter && slot.preempt_run != slot.run_number) {
+      // Neighbours have finished and wait for the commit, or are to follow it in this batch.
+      if ((slot.batch_finished > 0 || slot.batch_size > 1) && now - slot.batch_started > kPreemptAfter && slot.preempt_run != slot.run_number) {
         slot.preempt_run = slot.run_number;
         slot.cancel_seq++;
         interrupt = slot.pid;

@@ -143,12 +143,13 @@ class Executor {
 
   void run() {
     for (;;) {
-      if (!solo_.empty()) {
+      // Alone come those last that are slow or troublesome: their neighbours do not wait for them.
+      if (pending_.empty() && !solo_.empty()) {
         const StepKey key = solo_.front();
         solo_.pop_front();
         run_batch({key}, true);
       } else {
-        take();
+        if (solo_.empty()) take();
         if (!pending_.empty()) {
           const std::vector<StepKey> keys(pending_.begin(), pending_.end());
           pending_.clear();
@@ -256,6 +257,7 @@ class Executor {
       store::SpinGuard guard(*slot);
       slot->batch_started = GetCurrentTimestamp();
       slot->batch_finished = 0;
+      slot->batch_size = static_cast<int>(keys.size());
     }
     engine::Batch batch(options(solo), observer_, memory_.get());
     enum { kLoading, kRunning, kRecording, kCommitting } stage = kLoading;

@@ -9,6 +9,13 @@ constinit bool told_full = false;
 constinit TimestampTz told_full_at = 0;
 }  // namespace
 
+extern "C" void lock_timeouts_only(int) {
+  if (!get_timeout_indicator(LOCK_TIMEOUT, false)) return;
+  InterruptPending = true;
+  QueryCancelPending = true;
+  SetLatch(MyLatch);
+}
+
 void begin_process(pqsigfunc on_interrupt) {
   pqsignal(SIGHUP, SignalHandlerForConfigReload);
   pqsignal(SIGTERM, die);
@@ -16,16 +23,43 @@ void begin_process(pqsigfunc on_interrupt) {
   BackgroundWorkerUnblockSignals();
 }
 
+namespace {
+
+// In pg::call.
+void serve_interrupts() {
+  ResetLatch(MyLatch);
+  CHECK_FOR_INTERRUPTS();
+  if (ConfigReloadPending) {
+    ConfigReloadPending = false;
+    ProcessConfigFile(PGC_SIGHUP);
+  }
+}
+
+}  // namespace
+
 void wait_for_work(long milliseconds, std::uint32_t event) {
   pg::call([=] {
     const int flags = WL_LATCH_SET | WL_EXIT_ON_PM_DEATH | (milliseconds >= 0 ? WL_TIMEOUT : 0);
     (void)WaitLatch(MyLatch, flags, milliseconds, event);
-    ResetLatch(MyLatch);
-    CHECK_FOR_INTERRUPTS();
-    if (ConfigReloadPending) {
-      ConfigReloadPending = false;
-      ProcessConfigFile(PGC_SIGHUP);
-    }
+    serve_interrupts();
+  });
+}
+
+WaitEventSet *make_wait_set(int fd) {
+  return pg::call([=] {
+    WaitEventSet *set = pg::create_wait_set(TopMemoryContext, 3);
+    AddWaitEventToSet(set, WL_LATCH_SET, PGINVALID_SOCKET, MyLatch, nullptr);
+    AddWaitEventToSet(set, WL_EXIT_ON_PM_DEATH, PGINVALID_SOCKET, nullptr, nullptr);
+    AddWaitEventToSet(set, WL_SOCKET_READABLE, fd, nullptr, nullptr);
+    return set;
+  });
+}
+
+void wait_for_work(WaitEventSet *set, long milliseconds, std::uint32_t event) {
+  pg::call([=] {
+    WaitEvent happened[3];
+    (void)WaitEventSetWait(set, milliseconds, happened, 3, event);
+    serve_interrupts();
   });
 }
 

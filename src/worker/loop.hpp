@@ -7,10 +7,17 @@
 
 namespace tasker::worker {
 
+// For SIGINT of a process that runs no user code: a lock timeout arrives as one, pg_cancel_backend's is not for us.
+extern "C" void lock_timeouts_only(int);
+
 // Signal handlers of a process that serves interrupts in its loop; SIGINT as given. Call before the connection.
 void begin_process(pqsigfunc on_interrupt);
 // Sleeps on the latch for at most milliseconds (-1: without limit), serves interrupts and setting reloads.
 void wait_for_work(long milliseconds, std::uint32_t event);
+
+// The same for a process that also waits for a file descriptor to be readable: made once, after the connection.
+WaitEventSet *make_wait_set(int fd);
+void wait_for_work(WaitEventSet *set, long milliseconds, std::uint32_t event);
 
 // Registers a dynamic worker whose argument is a slot number. Null when the worker table is full: then work goes on with
 // what there is.

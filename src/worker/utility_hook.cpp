@@ -117,8 +117,8 @@ void signal_executors(Oid database, int signal) {
   }
 }
 
-bool any_worker(Oid database, const store::DatabaseSlot &slot) {
-  if (slot.starting || slot.dispatcher_pid != 0) return true;
+bool any_worker(Oid database, store::DatabaseSlot &slot) {
+  if (slot.starting || slot.dispatcher_pid != 0 || store::look_at_courier(slot.courier).state != store::CourierState::kNone) return true;
   for (int i = 0; i < store::shared->executor_count; i++) {
     const store::ExecutorSlot &executor = store::executor_slot(i);
     if (executor.database == database && (executor.state == store::ExecutorState::kStarting || executor.state == store::ExecutorState::kRunning)) return true;
@@ -144,12 +144,14 @@ void stop_workers(Oid database) {
   const TimestampTz begun = GetCurrentTimestamp();
   bool terminated = false;
   signal_executors(database, 0);
+  store::stop_courier(slot.courier);
   store::wake(slot.dispatcher_proc);
   while (any_worker(database, slot) && GetCurrentTimestamp() - begun < 4 * USECS_PER_SEC) {
     if (!terminated && GetCurrentTimestamp() - begun > USECS_PER_SEC / 2) {
       terminated = true;
       signal_executors(database, SIGTERM);
       if (slot.dispatcher_pid != 0) kill(slot.dispatcher_pid, SIGTERM);
+      if (const int courier = store::look_at_courier(slot.courier).pid; courier != 0) kill(courier, SIGTERM);
     }
     pg::call([] {
       (void)WaitLatch(MyLatch, WL_TIMEOUT | WL_LATCH_SET | WL_EXIT_ON_PM_DEATH, 20, PG_WAIT_EXTENSION);

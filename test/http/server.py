@@ -11,11 +11,16 @@ authority, then obeys commands on stdin, one a line, each answered by one JSON l
   dns NAME A,A|A     what the name server says of a name, one answer after the other (the last one repeats); of names that
                      start with "silent." it says nothing, and others don't exist
   connections        accepted by the plain HTTP server so far
+  all PREFIX         hits of every name that starts with it, as one object
+  asked NAME         the requests with that tag: [{"method", "target", "headers": {name in lower case: value}}]
+  peak NAME          the highest number of requests with that tag at once
+  aborted NAME       how many clients left /hold before they had an answer
+  open NAME          lets /hold/NAME answer, now and later
 
 Paths, most with parameters in the query:
   /status/CODE?type=T&body=B&retry_after=R   /sequence/NAME?codes=503,200 (the last one repeats)
   /echo              the request as JSON: method, target, headers, body, and which request of which connection it is
-  /delay/MS   /first/NAME/MS (only the first request of that name is delayed)   /drip?bytes=N&every=MS   /huge?bytes=N   /endless   /bytes?hex=…&type=T
+  /delay/MS   /first/NAME/MS (only the first request of that name is delayed)   /hold/NAME (until it is opened)   /drip?bytes=N&every=MS   /huge?bytes=N   /endless   /bytes?hex=…&type=T
   /redirect?to=URL&status=302   /loop
   /swallow           reads the request and resets          /half          resets in the middle of the body
   /headonly          a header that promises a body, then the end of the connection
@@ -41,6 +46,11 @@ class Faults(Exception):
 hits = {}
 counts = {"connections": 0, "trapped": 0}
 sequences = {}
+asked = {}      # by tag
+under_way = {}
+peaks = {}
+aborted = {}
+gates = {}
 h2_script = []
 names = {}
 
@@ -75,6 +85,20 @@ async def respond(request, connection, reader, writer):
     query = {name: values[0] for name, values in urllib.parse.parse_qs(parts.query, keep_blank_values=True).items()}
     for name in filter(None, (words[0], query.get("tag"))):
         hits[name] = hits.get(name, 0) + 1
+    tag = query.get("tag")
+    if tag:
+        asked.setdefault(tag, []).append({"method": method, "target": target, "headers": {name.lower(): value for name, value in headers}})
+        under_way[tag] = under_way.get(tag, 0) + 1
+        peaks[tag] = max(peaks.get(tag, 0), under_way[tag])
+    try:
+        return await play(words, query, request, connection, reader, writer)
+    finally:
+        if tag:
+            under_way[tag] -= 1
+
+
+async def play(words, query, request, connection, reader, writer):
+    method, target, headers, body = request
     head = method == "HEAD"
     if connection.get("stale"):
         raise Faults
@@ -100,6 +124,11 @@ async def respond(request, connection, reader, writer):
         if turn == 1:
             await asyncio.sleep(int(words[2]) / 1000)
         answer(writer, 200, json.dumps({"turn": turn}).encode())
+    elif words[0] == "hold":
+        if not await opened(words[1], reader):
+            aborted[words[1]] = aborted.get(words[1], 0) + 1
+            return False
+        answer(writer, 200, b'{"held": true}')
     elif words[0] == "drip":
         count = int(query["bytes"])
         writer.write(f"HTTP/1.1 200 OK\r\nContent-Type: text/plain\r\nContent-Length: {count}\r\n\r\n".encode())
@@ -141,6 +170,18 @@ async def respond(request, connection, reader, writer):
     else:
         answer(writer, 404, b'{"error": "no such script"}')
     return not any(name.lower() == "connection" and value == "close" for name, value in headers)
+
+
+async def opened(name, reader):
+    """Waits for the gate to open; false when the client leaves before that."""
+    gate = asyncio.ensure_future(gates.setdefault(name, asyncio.Event()).wait())
+    gone = asyncio.ensure_future(reader.read(1))  # nothing comes on a connection that waits for its answer, but its end
+    await asyncio.wait((gate, gone), return_when=asyncio.FIRST_COMPLETED)
+    left = gone.done()
+    gone.cancel()
+    gate.cancel()
+    await asyncio.gather(gate, gone, return_exceptions=True)
+    return not left
 
 
 async def serve(reader, writer):
@@ -282,6 +323,15 @@ def obey(line):
     words = line.split()
     if words[0] == "hits":
         return hits.get(words[1], 0)
+    if words[0] == "all":
+        return {name: count for name, count in hits.items() if name.startswith(words[1])}
+    if words[0] == "asked":
+        return asked.get(words[1], [])
+    if words[0] in ("peak", "aborted"):
+        return (peaks if words[0] == "peak" else aborted).get(words[1], 0)
+    if words[0] == "open":
+        gates.setdefault(words[1], asyncio.Event()).set()
+        return True
     if words[0] in counts:
         return counts[words[0]]
     if words[0] == "h2":

@@ -14,9 +14,11 @@ FROM pg_class AS c WHERE c.relnamespace = 'tasker'::regnamespace AND c.relkind I
 -- ---- what is promised is there --------------------------------------------------------------------------------
 
 SELECT set_has('SELECT name FROM relations WHERE relkind = ''r''', $$VALUES ('task_namespaces'), ('dependent_systems'), ('named_tasks'), ('named_steps'), ('tasks'),
-  ('workflow_steps'), ('task_transitions'), ('workflow_step_transitions'), ('task_annotations'), ('definition_grants'), ('access_grants'), ('timers'), ('scope_pauses'), ('dead_letter_notes'), ('breakers'), ('breaker_transitions')$$, 'tables');
+  ('workflow_steps'), ('task_transitions'), ('workflow_step_transitions'), ('task_annotations'), ('definition_grants'), ('access_grants'), ('timers'), ('transfers'), ('queue_items'), ('leases'), ('queue_limits'), ('signals'),
+  ('scope_pauses'), ('schedule_rows'), ('schedule_fires'), ('dead_letter_notes'), ('breakers'), ('breaker_transitions')$$, 'tables');
 SELECT set_eq('SELECT name FROM relations WHERE relkind = ''v''', $$VALUES ('task_status'), ('step_status'), ('ready_steps'), ('blocked_steps'), ('running_steps'),
-  ('dead_letters'), ('workers'), ('step_dag_relationships'), ('task_history'), ('named_task_list'), ('handlers'), ('task_annotation_list'), ('dead_letter_note_list'), ('paused_scopes'), ('circuit_breakers')$$, 'views');
+  ('dead_letters'), ('workers'), ('step_dag_relationships'), ('task_history'), ('named_task_list'), ('handlers'), ('task_annotation_list'), ('dead_letter_note_list'), ('paused_scopes'), ('schedules'), ('schedule_history'), ('circuit_breakers'),
+  ('awaited_signals'), ('sent_signals'), ('queues')$$, 'views');
 
 PREPARE columns_of(text) AS SELECT a.attname::text COLLATE "default" || ' ' || format_type(a.atttypid, a.atttypmod) FROM pg_attribute AS a
   WHERE a.attrelid = $1::regclass AND a.attnum > 0 AND NOT a.attisdropped ORDER BY a.attnum;
@@ -41,6 +43,13 @@ SELECT results_eq('EXECUTE columns_of(''tasker.dead_letter_note_list'')', ARRAY[
   'created_by regrole', 'created_at timestamp with time zone'], 'columns of dead_letter_note_list');
 SELECT results_eq('EXECUTE columns_of(''tasker.paused_scopes'')', ARRAY['namespace text', 'name text', 'paused_by regrole', 'paused_at timestamp with time zone', 'reason text'],
   'columns of paused_scopes');
+SELECT results_eq('EXECUTE columns_of(''tasker.schedules'')', ARRAY['schedule_name text', 'cron text', 'timezone text', 'namespace text', 'name text', 'context jsonb',
+  'overlap text', 'catch_up interval', 'jitter interval', 'owner regrole', 'created_by regrole', 'paused boolean', 'paused_at timestamp with time zone', 'paused_by regrole',
+  'pause_reason text', 'next_fire_at timestamp with time zone', 'next_fires timestamp with time zone[]', 'last_fire_at timestamp with time zone', 'last_outcome text',
+  'last_task_id bigint', 'last_message text', 'running_tasks bigint', 'queued_fires bigint', 'missed_at timestamp with time zone', 'created_at timestamp with time zone',
+  'changed_at timestamp with time zone'], 'columns of schedules');
+SELECT results_eq('EXECUTE columns_of(''tasker.schedule_history'')', ARRAY['schedule_name text', 'fire_time timestamp with time zone', 'outcome text', 'task_id bigint',
+  'task_state tasker.task_state', 'message text', 'ticked_by text', 'created_at timestamp with time zone'], 'columns of schedule_history');
 SELECT results_eq('EXECUTE columns_of(''tasker.task_history'')', ARRAY['task_id bigint', 'step_name text', 'sort_key integer', 'from_state text', 'to_state text',
   'metadata jsonb', 'created_at timestamp with time zone'], 'columns of task_history');
 
@@ -81,6 +90,11 @@ SELECT set_has('SELECT name, arguments, result FROM routines', $$VALUES
   ('grant_task_definition', 'namespace text, name text, role regrole', 'void'), ('revoke_task_definition', 'namespace text, name text, role regrole', 'void'),
   ('trip_breaker', 'system text, reason text, open_for interval', 'boolean'), ('reset_breaker', 'system text, reason text', 'boolean'),
   ('configure_breaker', 'system text, failure_threshold integer, failure_window interval, open_time interval, max_open_time interval', 'boolean'),
+  ('schedule_task', 'schedule_name text, cron text, namespace text, name text, context jsonb, timezone text, overlap text, catch_up interval, jitter interval', 'bigint'),
+  ('unschedule_task', 'schedule_name text', 'void'), ('pause_schedule', 'schedule_name text, reason text', 'boolean'), ('resume_schedule', 'schedule_name text', 'boolean'),
+  ('run_schedule_now', 'schedule_name text', 'bigint'), ('backfill_schedule', 'schedule_name text, from_time timestamp with time zone, to_time timestamp with time zone', 'integer'),
+  ('tick_schedules', '', 'integer'), ('install_cron_tick', 'database text', 'bigint'),
+  ('cron_fire_times', 'cron text, timezone text, after timestamp with time zone, count integer', 'SETOF timestamp with time zone'),
   ('release_hold', 'reason text', 'boolean')$$, 'functions');
 SELECT is(count(*), 1::bigint, 'CALL run_task(bigint, boolean)') FROM routines WHERE name = 'run_task' AND prokind = 'p' AND oid::regprocedure::text = 'tasker.run_task(bigint,boolean)';
 SELECT results_eq(format('SELECT n COLLATE "default" FROM pg_proc, unnest(proargnames, proargmodes) AS a (n, m) WHERE oid = %L::regprocedure AND m = ''t''', f),
@@ -101,6 +115,7 @@ SELECT is_empty('SELECT oid::regprocedure FROM routines JOIN pg_proc AS p USING 
   AND NOT EXISTS (SELECT FROM unnest(p.proconfig) AS s WHERE s LIKE ''search_path=pg_catalog, pg_temp%'')', 'every SQL function pins its search_path');
 SELECT is_empty($$SELECT what FROM (
     SELECT 'schema tasker', x.grantee FROM pg_namespace AS n, aclexplode(coalesce(n.nspacl, acldefault('n', n.nspowner))) AS x WHERE n.nspname = 'tasker'
+    UNION ALL SELECT w.fdwname::text, x.grantee FROM pg_foreign_data_wrapper AS w, aclexplode(coalesce(w.fdwacl, acldefault('F', w.fdwowner))) AS x WHERE w.fdwname = 'tasker_http'
     UNION ALL SELECT r.oid::regprocedure::text, x.grantee FROM routines AS r, aclexplode(coalesce(r.proacl, acldefault('f', r.proowner))) AS x
     UNION ALL SELECT r.name, x.grantee FROM relations AS r, aclexplode(coalesce(r.relacl, acldefault(CASE r.relkind WHEN 'S' THEN 's' ELSE 'r' END::"char", r.relowner))) AS x
     UNION ALL SELECT a.attrelid::regclass || '.' || a.attname, x.grantee FROM pg_attribute AS a JOIN relations AS r ON r.oid = a.attrelid, aclexplode(a.attacl) AS x
@@ -115,7 +130,7 @@ SELECT is_empty($$SELECT r.name FROM relations AS r WHERE r.relkind = 'S' AND EX
 
 CREATE TEMP TABLE payload (name text, columns text[]);
 INSERT INTO payload VALUES ('tasks', '{context}'), ('workflow_steps', '{result,error}'), ('task_transitions', '{metadata}'), ('workflow_step_transitions', '{metadata}'),
-  ('task_annotations', '{annotation}'), ('dead_letter_notes', '{note}');
+  ('task_annotations', '{annotation}'), ('dead_letter_notes', '{note}'), ('schedule_rows', '{context}'), ('signals', '{payload}'), ('leases', '{claim_token}');
 SELECT is_empty($$SELECT r.name, x.grantee::regrole FROM payload AS p JOIN relations AS r USING (name), aclexplode(r.relacl) AS x WHERE x.grantee <> r.relowner$$,
   'tables with payloads are granted by column only');
 SELECT is_empty($$SELECT r.name, a.attname FROM payload AS p JOIN relations AS r USING (name) JOIN pg_attribute AS a ON a.attrelid = r.oid AND a.attname = ANY (p.columns)
@@ -151,6 +166,7 @@ SELECT is_empty('SELECT name FROM relations AS r WHERE obj_description(oid, ''pg
   AND NOT EXISTS (SELECT FROM pg_depend AS d WHERE d.objid = r.oid AND d.deptype = ''i'')', 'on tables, views and sequences');
 SELECT is_empty($$SELECT t.typname FROM pg_type AS t WHERE t.typnamespace = 'tasker'::regnamespace AND t.typtype IN ('e', 'c', 'd') AND obj_description(t.oid, 'pg_type') IS NULL
   AND (t.typrelid = 0 OR (SELECT c.relkind = 'c' FROM pg_class AS c WHERE c.oid = t.typrelid))$$, 'on types');
+SELECT isnt_empty('SELECT 1 FROM pg_foreign_data_wrapper WHERE fdwname = ''tasker_http'' AND obj_description(oid, ''pg_foreign_data_wrapper'') IS NOT NULL', 'on the wrapper');
 SELECT isnt_empty('SELECT 1 FROM pg_namespace WHERE nspname = ''tasker'' AND obj_description(oid, ''pg_namespace'') IS NOT NULL', 'on the schema');
 
 -- ---- a dump keeps all but the home row ------------------------------------------------------------------------

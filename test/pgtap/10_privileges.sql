@@ -51,7 +51,7 @@ SELECT is((SELECT count(*) FROM tasker.idempotency_keys), 1::bigint, 'and keys')
 SELECT is((SELECT count(*) FROM tasker.timers), 1::bigint, 'and timers');
 SELECT throws_ok(format('SELECT %I FROM tasker.%I', c, t), '42501', NULL, format('%s.%s by no other way', t, c))
 FROM (VALUES ('tasks', 'context'), ('workflow_steps', 'result'), ('workflow_steps', 'error'), ('task_transitions', 'metadata'), ('workflow_step_transitions', 'metadata'),
-  ('task_annotations', 'annotation'), ('dead_letter_notes', 'note')) AS x (t, c);
+  ('task_annotations', 'annotation'), ('dead_letter_notes', 'note'), ('schedule_rows', 'context')) AS x (t, c);
 SELECT throws_ok('SELECT * FROM tasker.access_grants', '42501', NULL, 'who else has access is not hers to see');
 SELECT throws_ok('SELECT * FROM tasker.get_system_health_counts()', '42501', NULL, 'nor the whole system');
 SELECT throws_ok('SELECT * FROM tasker.workers', '42501', NULL, 'nor the workers');

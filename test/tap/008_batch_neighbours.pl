@@ -121,6 +121,15 @@ is(states(@ids), 'complete|300|1', 'no attempt is charged for a deadlock with a 
 is($t->sql('SELECT sum(n) FROM acc.counter'), 300, 'each update is there once');
 $t->ledger_exact('deadlock: ledger');
 
+# A slow step keeps nobody back who comes after it in its batch, while others could run them.
+warm('slow');
+@ids = create('slow', 'SELECT pg_sleep(8)', ('') x 10);
+$took = $t->wait_ok("SELECT bool_and(state = 'complete') FROM tasker.workflow_steps WHERE task_id IN (@{[join ',', @ids[1 .. 10]]})", 'neighbours behind a slow step run', 5);
+note(sprintf 'neighbours behind an 8 s step were committed after %.2f s', $took) if defined $took;
+$t->all_done('and the slow one ends, too');
+is(states(@ids), 'complete|11|1', 'all at their first attempt');
+$t->ledger_exact('slow first: ledger');
+
 # Settings of the role reach the user's code, never the record.
 $t->sql(<<'SQL');
 CREATE SCHEMA evil AUTHORIZATION alice;

@@ -159,6 +159,26 @@ is(failures($id), "$id:1:40001:conflict:true", 'write skew: a serialization fail
 is($t->sql('SELECT n FROM acc.skew ORDER BY id'), "1\n1", 'write skew: each update is there once');
 $t->ledger_exact('write skew: ledger');
 
+# A session that runs a task itself, and is terminated: the background goes on with it.
+$t->sql('CREATE FUNCTION acc.step_gate(step tasker.step_call) RETURNS jsonb LANGUAGE sql AS $$ SELECT acc.note(step); SELECT acc.pass(2); SELECT jsonb_build_object() $$');
+$t->alice(definition('by_hand', 'a:step_gate; b:step < a', %quick));
+$t->close_gates(2);
+my $by_hand = $t->alice(q{SELECT tasker.create_task('t', 'by_hand', run_at => clock_timestamp() + interval '1 hour')});
+my ($out, $err) = ('', '');
+my $session = IPC::Run::start([ 'psql', '-XAtq', '-d', $node->connstr('postgres'), '-U', 'alice', '-c', "CALL tasker.run_task($by_hand, skip_waits => true)" ],
+  '<', '/dev/null', '>', \$out, '2>', \$err, IPC::Run::timeout(60));
+my $caller = "FROM pg_stat_activity WHERE backend_type = 'client backend' AND query LIKE 'CALL tasker.run_task%' AND wait_event = 'advisory'";
+$t->wait_ok("SELECT EXISTS (SELECT $caller)", 'run_task: its session is in the step', 20);
+is($t->sql("SELECT pg_terminate_backend(pid, 10000) $caller"), 't', 'run_task: its session is terminated');
+$session->finish;
+like($err, qr/terminating connection/, 'run_task: and told so');
+$t->open_gates(2);
+$t->sql("UPDATE tasker.tasks SET run_at = clock_timestamp() WHERE task_id = $by_hand");
+$t->alice("SELECT tasker.pause_task($by_hand)");
+$t->alice("SELECT tasker.resume_task($by_hand)");
+$t->wait_ok("SELECT state = 'complete' FROM tasker.tasks WHERE task_id = $by_hand", 'run_task: the task is completed by the background', 20);
+$t->ledger_exact('run_task: ledger');
+
 # Launcher and dispatcher are ended again and again: each comes back, no oftener than it was ended, and work goes on.
 for my $kind (qw(launcher dispatcher)) {
   my $from = $t->log_offset;
