@@ -55,11 +55,9 @@ void take_back(Batch &batch, const store::LoadedStep &loaded, const store::Compi
     batch.return_outside(key, loaded.step.moves, true, "\"cause\": \"lease_expired\"");
     return;
   }
-  OutsideEnd end;
-  end.error = pg::Caught{"57014", lease ? "the lease of the worker ended before the step did" : "the step was not completed within its timeout", {},
-                         lease ? "Claim with a longer lease, or extend it while the work goes on." : "Raise timeout_seconds of the step.", {}};
-  end.category = "timeout";
-  batch.end_outside(key, loaded.step.moves, end);
+  const pg::Caught late{"57014", lease ? "the lease of the worker ended before the step did" : "the step was not completed within its timeout", {},
+                        lease ? "Claim with a longer lease, or extend it while the work goes on." : "Raise timeout_seconds of the step.", {}};
+  batch.end_outside(key, loaded.step.moves, {.result = 0, .error = late, .category = "timeout", .may_retry = true, .metadata = {}});
 }
 
 bool may_work_on(Oid role, const std::string &queue) {

@@ -94,19 +94,13 @@ OutsideEnd signal_came(const SentSignal &signal) {
 }
 
 OutsideEnd signal_stayed_out(const store::CompiledStep &step, MemoryContext memory) {
-  OutsideEnd end;
   const core::json handler = core::parse_json(step.handler);
   const auto found = handler.find("on_timeout");
-  if (found != handler.end() && found->is_object()) {
-    end.result = jsonb_of(found->at("continue"), memory);
-    end.metadata = "\"cause\": \"timeout\"";
-    return end;
-  }
-  end.error = pg::Caught{"57014", "signal \"" + step.signal_name + "\" did not come in time", {},
-                         "retry_step waits for it again; \"on_timeout\": {\"continue\": value} goes on without it.", {}};
-  end.category = "timeout";
-  end.may_retry = false;
-  return end;
+  if (found != handler.end() && found->is_object())
+    return {.result = jsonb_of(found->at("continue"), memory), .error = {}, .category = nullptr, .may_retry = true, .metadata = "\"cause\": \"timeout\""};
+  const pg::Caught late{"57014", "signal \"" + step.signal_name + "\" did not come in time", {},
+                        "retry_step waits for it again; \"on_timeout\": {\"continue\": value} goes on without it.", {}};
+  return {.result = 0, .error = late, .category = "timeout", .may_retry = false, .metadata = {}};
 }
 
 bool accepts_sender(const store::CompiledStep &step, Oid owner, Oid role) {
