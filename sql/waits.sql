@@ -137,6 +137,9 @@ SELECT tasker.send_signal(:t, 'go', '"early"') > 0; CALL tasker.run_task(:t); SE
 -- A payload is a result: as large as one may be
 SELECT tasker.create_task('waits', 'two') AS t \gset
 SELECT waits.try(format('SELECT tasker.send_signal(%s, ''go'', to_jsonb(repeat(''x'', 2000000)))', :t));
+CREATE TEMP TABLE large AS SELECT to_jsonb(repeat('x', 2000000)) AS p;
+SELECT waits.try(format('SELECT tasker.send_signal(%s, ''go'', p) FROM large', :t));
+SELECT waits.try('SELECT tasker.create_task(''waits'', ''long'', idempotency_key => ''schedule:1:2026-01-01T00:00:00Z'')');
 SELECT tasker.cancel_task(:t);
 RESET SESSION AUTHORIZATION;
 SELECT count(*) FROM tasker.check();

@@ -78,10 +78,18 @@ std::vector<engine::ClaimedStep> claim(const engine::ClaimRequest &request, std:
   const TimestampTz until = GetCurrentTimestamp() + wait;
   store::QueueWaiter waiter(request.queue);
   for (;;) {
+    const bool unwritten = !TransactionIdIsValid(GetTopTransactionIdIfAny());
     std::vector<engine::ClaimedStep> steps = engine::claim_steps(request, memory, &limited);
     const TimestampTz left = until - GetCurrentTimestamp();
     if (!steps.empty() || left <= 0) return steps;
-    waiter.sleep(std::min<long>(limited ? kLimitedSliceMs : kSliceMs, static_cast<long>(left / 1000) + 1));
+    const long ms = static_cast<long>(left / 1000) + 1;
+    if (limited) {
+      store::QueueWaiter::pause(std::min<long>(kLimitedSliceMs, ms));
+      continue;
+    }
+    // Items that could not begin are out of the queue, or back in it, only when this transaction commits.
+    if (unwritten && TransactionIdIsValid(GetTopTransactionIdIfAny())) return steps;
+    waiter.sleep(std::min<long>(kSliceMs, ms));
   }
 }
 

@@ -23,7 +23,7 @@ constinit pg::Query select_waiting{
 TASKER_SQL_FUNCTION(tasker_send_signal) {
   return pg::entry([&]() -> Datum {
     const pg::Args args(fcinfo);
-    return Int64GetDatum(engine::send_signal(args.int8(0, "task_id"), args.text(1, "name"), args.datum(2, "payload")));
+    return Int64GetDatum(engine::send_signal(args.int8(0, "task_id"), args.text(1, "name"), args.jsonb(2, "payload")));
   });
 }
 

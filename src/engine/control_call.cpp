@@ -1,6 +1,7 @@
 #include "engine/control_call.hpp"
 
 #include "store/hints.hpp"
+#include "store/queues.hpp"
 #include "store/runs.hpp"
 #include "store/timers.hpp"
 
@@ -121,7 +122,10 @@ void ControlCall::write_counted(const std::vector<store::StepMove> &moves) {
 void ControlCall::write(const std::vector<store::StepMove> &moves) {
   if (store::move_steps(moves) != moves.size()) moved_meanwhile("a step of task " + std::to_string(task().task_id));
   std::vector<store::StepKey> over;
-  for (const auto &move : moves) over.push_back(move.key);
+  for (const auto &move : moves) {
+    over.push_back(move.key);
+    if (facts_.definition->step(move.key.step_no).type == store::HandlerType::kExternal) store::drop_lease(move.key);
+  }
   store::drop_timers(over);
 }
 

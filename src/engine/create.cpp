@@ -72,7 +72,11 @@ void check_request(const NewTasks &request) {
   check_text("source_system", request.source_system, 128);
   check_text("reason", request.reason, 1024);
   check_text("correlation_id", request.correlation_id, 128);
-  for (const auto &key : request.idempotency_keys) check_text("idempotency_key", key, 512);
+  for (const auto &key : request.idempotency_keys) {
+    check_text("idempotency_key", key, 512);
+    if (key && key->starts_with("schedule:") && !request.creator)
+      throw tasker::Error(sqlstate::kInvalidParameter, "idempotency keys that begin with \"schedule:\" are those of schedules", {}, "Begin yours with something else.");
+  }
   for (const auto &tag : request.tags) check_text("a tag", tag, 128);
   if (request.tags.size() > 64) throw tasker::Error(sqlstate::kInvalidParameter, "a task has at most 64 tags");
   if (request.deadline_seconds && !(*request.deadline_seconds >= core::kMinDuration && *request.deadline_seconds <= core::kMaxDeadline))  // NaN too
@@ -131,16 +135,6 @@ void check_owner(const NewTasks &request, Oid owner) {
 }
 
 // Asked again at each attempt; here so that whoever creates the task hears of it.
-void check_endpoints(const store::CompiledDefinition &definition, Oid owner) {
-  for (const store::CompiledStep &step : definition.steps) {
-    if (step.type != store::HandlerType::kHttp) continue;
-    const ServerProblem server = find_server_problem(step.server, owner);
-    if (!server.problem.empty())
-      throw tasker::Error(server.denied ? sqlstate::kInsufficientPrivilege : "42704", "step \"" + step.name + "\" cannot be called: " + server.problem, {}, server.hint);
-  }
-}
-
-// Whoever owns the steps calls their endpoints. Asked again at each call.
 void check_servers(const store::CompiledDefinition &definition, Oid owner) {
   for (const store::CompiledStep &step : definition.steps) {
     if (step.type != store::HandlerType::kHttp) continue;
@@ -334,7 +328,6 @@ Checked check(const NewTasks &request) {
   const Oid owner = owner_of(request, *definition);
   check_owner(request, owner);
   check_servers(*definition, owner);
-  check_endpoints(*definition, owner);
   const core::json schema = definition->context_schema.empty() ? core::json() : core::parse_json(definition->context_schema);
   for (std::size_t i = 0; i < request.contexts.size(); i++) check_context(request.contexts[i], schema, i + 1, request.contexts.size() > 1);
   return {definition, owner};

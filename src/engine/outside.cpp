@@ -2,10 +2,12 @@
 
 #include <algorithm>
 
+#include "engine/create.hpp"
 #include "engine/queue.hpp"
 #include "engine/waits.hpp"
 #include "pg/security.hpp"
 #include "store/timers.hpp"
+#include "store/transfers.hpp"
 
 namespace tasker::engine {
 
@@ -13,6 +15,9 @@ namespace {
 
 using store::HandlerType;
 using store::TimerKind;
+
+// Somebody's open transaction may hold any row: the dispatcher does not wait for it.
+inline constexpr int kLockTimeoutMs = 100;
 
 BatchOptions options_of(std::int64_t nonce, bool skip_waits) {
   BatchOptions options;
@@ -29,12 +34,24 @@ BatchOptions options_of(std::int64_t nonce, bool skip_waits) {
 OutsideRound::OutsideRound(std::int64_t nonce, MemoryContext memory, bool skip_waits)
     : memory_(memory), skip_waits_(skip_waits), batch_(options_of(nonce, skip_waits), observer_, memory) {}
 
-void OutsideRound::tend(const std::vector<store::StepKey> &keys) {
+void OutsideRound::tend(const std::vector<store::StepKey> &wanted) {
+  const std::vector<store::StepKey> keys = without_busy(wanted);
   batch_.load(keys);
   begin();
   end_due(keys);
   batch_.record();
   set_timers();
+}
+
+std::vector<store::StepKey> OutsideRound::without_busy(const std::vector<store::StepKey> &keys) {
+  pg::OwnerScope as_owner(store::cached_extension_owner(), kLockTimeoutMs);
+  pg::Spi spi;
+  std::vector<std::int64_t> tasks;
+  for (const store::StepKey &key : keys) tasks.push_back(key.task_id);
+  const std::vector<std::int64_t> held = store::lock_tasks(tasks);
+  std::vector<store::StepKey> out;
+  for (const store::StepKey &key : keys) (std::find(held.begin(), held.end(), key.task_id) == held.end() ? out : busy_).push_back(key);
+  return out;
 }
 
 void OutsideRound::begin() {
@@ -49,6 +66,11 @@ void OutsideRound::begin() {
         calls_.push_back({key, task.named_task_id, priority, task.owner});
         return Batch::Begin::kLeave;
       case HandlerType::kExternal:
+        if (role_is_gone(task.owner)) {
+          end.error = pg::Caught{"28000", "the owner of the task does not exist any more", {}, "Create the task again as another role.", {}};
+          end.may_retry = false;
+          return Batch::Begin::kEnd;
+        }
         offers.push_back({key, step.queue, priority, step.dependent_system_id});
         return Batch::Begin::kLeave;
       case HandlerType::kWait:
@@ -68,7 +90,7 @@ void OutsideRound::begin() {
       default:
         break;
     }
-    pg::OwnerScope as_owner(store::cached_extension_owner());
+    pg::OwnerScope as_owner(store::cached_extension_owner(), kLockTimeoutMs);
     pg::Spi spi;
     if (const auto signal = take_signal(key, memory_)) {
       end = signal_came(*signal);
@@ -85,7 +107,7 @@ void OutsideRound::end_due(const std::vector<store::StepKey> &keys) {
   std::vector<store::StepTimer> due;
   std::vector<store::LoadedStep> waiting;
   {
-    pg::OwnerScope as_owner(store::cached_extension_owner());
+    pg::OwnerScope as_owner(store::cached_extension_owner(), kLockTimeoutMs);
     pg::Spi spi;
     due = store::due_step_timers(keys, skip_waits_ ? DT_NOEND : GetCurrentTimestamp());
     for (store::LoadedStep &loaded : store::load_steps(keys, memory_))
@@ -101,7 +123,7 @@ void OutsideRound::end_due(const std::vector<store::StepKey> &keys) {
     store::DefinitionPtr definition;
     std::optional<SentSignal> signal;
     {
-      pg::OwnerScope as_owner(store::cached_extension_owner());
+      pg::OwnerScope as_owner(store::cached_extension_owner(), kLockTimeoutMs);
       pg::Spi spi;
       definition = store::definition(loaded.task.named_task_id);
       if (definition->step(key.step_no).type == HandlerType::kSignal) signal = take_signal(key, memory_);
@@ -125,7 +147,7 @@ void OutsideRound::end_due(const std::vector<store::StepKey> &keys) {
 // Behind record(), which drops what a former attempt left.
 void OutsideRound::set_timers() {
   if (timers_.empty()) return;
-  pg::OwnerScope as_owner(store::cached_extension_owner());
+  pg::OwnerScope as_owner(store::cached_extension_owner(), kLockTimeoutMs);
   pg::Spi spi;
   store::set_step_timers(timers_);
 }

@@ -16,8 +16,10 @@ class OutsideRound {
   // skip_waits: of run_task, for which every wait is over.
   OutsideRound(std::int64_t nonce, MemoryContext memory, bool skip_waits = false);
 
-  // Inside a transaction of the caller's; each key once. A key whose step is neither ready nor over does nothing.
+  // Inside a transaction of the caller's; each key once. A key whose step is neither ready nor over does nothing. Tasks that
+  // somebody else holds locked are not waited for: their steps are left to busy().
   void tend(const std::vector<store::StepKey> &keys);
+  const std::vector<store::StepKey> &busy() const { return busy_; }
   // After its commit.
   void count_outcomes() const { batch_.count_outcomes(); }
   bool moved() const { return !batch_.empty(); }
@@ -30,6 +32,7 @@ class OutsideRound {
   const std::vector<Call> &calls() const { return calls_; }
 
  private:
+  std::vector<store::StepKey> without_busy(const std::vector<store::StepKey> &keys);
   void begin();
   void end_due(const std::vector<store::StepKey> &keys);
   void set_timers();
@@ -39,6 +42,7 @@ class OutsideRound {
   NothingRuns observer_;
   Batch batch_;
   std::vector<Call> calls_;
+  std::vector<store::StepKey> busy_;
   std::vector<store::StepTimer> timers_;
 };
 

@@ -29,7 +29,7 @@ void notify(const std::string &queue) {
 
 void offer_steps(const std::vector<Offer> &offers) {
   if (offers.empty()) return;
-  pg::OwnerScope as_owner(store::cached_extension_owner());
+  pg::OwnerScope as_owner(store::cached_extension_owner(), kLockTimeoutMs);
   pg::Spi spi;
   std::vector<store::QueueItem> items;
   std::vector<std::string> queues;

@@ -7,6 +7,7 @@
 #include "store/facts.hpp"
 #include "store/hints.hpp"
 #include "store/moves.hpp"
+#include "store/queues.hpp"
 #include "store/timers.hpp"
 
 namespace tasker::engine {
@@ -55,6 +56,7 @@ std::string expire_steps(store::TaskFacts &facts, TimestampTz now, std::optional
     moves.push_back(expire(facts, row, error, now));
     if (moves.back().attempts > row.attempts) ran_since = moves.back().started_at;
     keys.push_back(row.key);
+    if (facts.definition->step(row.key.step_no).type == store::HandlerType::kExternal) store::drop_lease(row.key);
     if (first.empty()) first = facts.definition->step(row.key.step_no).name + ": ";
     row.state = core::StepState::kError;
     row.permanent = true;

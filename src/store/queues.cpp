@@ -268,6 +268,16 @@ void QueueWaiter::sleep(long milliseconds) {
   pg::call([=] { (void)ConditionVariableTimedSleep(v, milliseconds, e); });
 }
 
+void QueueWaiter::pause(long milliseconds) {
+  static constinit std::uint32_t event = 0;
+  const std::uint32_t e = pg::wait_event(&event, "TaskerClaimSteps");
+  pg::call([=] {
+    (void)WaitLatch(MyLatch, WL_LATCH_SET | WL_TIMEOUT | WL_EXIT_ON_PM_DEATH, milliseconds, e);
+    ResetLatch(MyLatch);
+    CHECK_FOR_INTERRUPTS();
+  });
+}
+
 std::vector<Datum> insert_leases(const std::vector<NewLease> &leases, const LeaseTerms &terms) {
   if (leases.empty()) return {};
   KeyArrays arrays;

@@ -57,6 +57,8 @@ class QueueWaiter {
   QueueWaiter(const QueueWaiter &) = delete;
   QueueWaiter &operator=(const QueueWaiter &) = delete;
   void sleep(long milliseconds);
+  // Without being woken: where a savepoint of the claim was rolled back, and with it the place among those to be woken.
+  static void pause(long milliseconds);
 
  private:
   ConditionVariable *variable_;

@@ -2,6 +2,7 @@
 #include <algorithm>
 #include <cmath>
 
+#include "engine/create.hpp"
 #include "engine/endpoints.hpp"
 #include "pg/fault.hpp"
 #include "pg/security.hpp"
@@ -222,6 +223,10 @@ engine::Batch::Begin Courier::decide(engine::Outcome &outcome, engine::OutsideEn
   const store::StepRow &row = outcome.loaded.step;
   if (step.type != store::HandlerType::kHttp) return engine::Batch::Begin::kLeave;
   try {
+    const Oid owner = outcome.loaded.task.owner;
+    if (engine::role_is_gone(owner)) throw tasker::Error("28000", "the owner of the task does not exist any more", {}, "Create the task again as another role.");
+    if (pg::is_superuser(owner) && !store::settings.allow_superuser_tasks)
+      throw tasker::Error(sqlstate::kInsufficientPrivilege, "superusers may not own tasks", {}, "Set tasker.allow_superuser_tasks, or create the task again as another role.");
     const http::Call &call = call_of(*outcome.definition, step);
     const engine::EndpointRead &read = endpoints.get(call.server(), outcome.loaded.task.owner);
     http::CallContext context;

@@ -302,6 +302,7 @@ void Dispatcher::work_on_tables() {
     dropped_ = false;
     page_ = {};
     sweeping_ = true;
+    restart_timers();  // what waits outside is no ready step
   }
   const bool timers_wanted = more_timers_ && timers_.size() < kMaxTimers / 2;
   const bool history_due = history_counted_ && now - history_written_at_ >= kHistoryEvery;
@@ -373,8 +374,8 @@ void Dispatcher::settle_watched() {
         settled = engine::settle_task(task_id);
       }
       transaction.commit();
-    } catch (const pg::Error &error) {
-      if (error.sqlstate() == "57P01") throw;
+    } catch (const std::exception &) {
+      if (pg::describe_current_exception().sqlstate == "57P01") throw;
       watched_.insert(task_id);
       timers_.push({{{task_id, kSettleMark, -1}, GetCurrentTimestamp() + USECS_PER_SEC, 0, 0, InvalidOid, HintKind::kTimer}});
       continue;

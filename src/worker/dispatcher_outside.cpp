@@ -16,6 +16,7 @@ using store::StepKey;
 
 inline constexpr std::size_t kRoundSize = 500;
 inline constexpr TimestampTz kAgain = USECS_PER_SEC;
+inline constexpr TimestampTz kBusyAgain = 100 * 1000;
 
 }  // namespace
 
@@ -69,6 +70,7 @@ void Dispatcher::tend_outside(const std::vector<StepKey> &keys) {
   }
   round.count_outcomes();
   history_counted_ = true;
+  for (const StepKey &key : round.busy()) timers_.push({{key, GetCurrentTimestamp() + kBusyAgain, 0, 0, InvalidOid, store::HintKind::kTimer, true}});
   for (const engine::OutsideRound::Call &each : round.calls()) {
     const QueuedStep step{each.key, each.named_task_id, each.priority, sequence_++, true};
     if (!held_keys_.contains(each.key) && !in_flight_.contains(each.key) && !hold(each.owner, step)) call(each.owner, step);

@@ -94,6 +94,47 @@ $holder->query_safe('COMMIT');
 $holder->quit;
 over($id, 'locked: then it goes on');
 
+# A session that has offered a step, taken a signal or cancelled, and does not commit: the others go on.
+define('work', '{"type": "external", "queue": "q"}');
+for my $what ('work', 'ask') {
+  my $session = $t->node->background_psql('postgres', extra_params => [ '-U', 'alice' ]);
+  my ($held) = split /\n/, $session->query_safe("BEGIN; SELECT tasker.create_task('t', '$what')");
+  $session->query_safe("SELECT tasker.send_signal($held, 'go')") if $what eq 'ask';
+  $session->query_safe("CALL tasker.run_task($held)");
+  # The dispatcher has been told of the task, which it does not see yet.
+  my $free = create('soon');
+  over($free, "$what: held open");
+  $session->query_safe('COMMIT');
+  $session->quit;
+  if ($what eq 'ask') { over($held, "$what: then it goes on") }
+  else { $t->wait_ok("SELECT EXISTS (SELECT FROM tasker.queue_items WHERE task_id = $held)", "$what: then it is offered", 30) }
+}
+# The same for a task that is there already: the session's rows are in the dispatcher's way.
+{
+  my $held = $t->alice("SELECT tasker.create_task('t', 'work', run_at => clock_timestamp() + interval '1 s')");
+  my $session = $t->node->background_psql('postgres', extra_params => [ '-U', 'alice' ]);
+  $session->query_safe("BEGIN; CALL tasker.run_task($held, skip_waits => true)");
+  $t->wait_ok("SELECT clock_timestamp() > run_at FROM tasker.tasks WHERE task_id = $held", 'offered: its time has come', 10);
+  my $free = create('soon');
+  over($free, 'offered in an open transaction');
+  $session->query_safe('COMMIT');
+  $session->quit;
+  $t->wait_ok("SELECT EXISTS (SELECT FROM tasker.queue_items WHERE task_id = $held)", 'offered: once it is committed', 30);
+}
+# What is cancelled, or out of time, leaves no lease.
+$t->sql('DELETE FROM tasker.queue_items');
+$id = create('work');
+$t->wait_ok("SELECT EXISTS (SELECT FROM tasker.queue_items WHERE task_id = $id)", 'lease: it is offered', 30);
+is($t->sql("SELECT task_id FROM tasker.claim_steps('q', 'w')"), $id, 'lease: it is claimed');
+$t->alice("SELECT tasker.cancel_task($id)");
+is($t->sql('SELECT count(*) FROM tasker.leases'), 0, 'lease: none is left when its task is cancelled');
+$id = $t->alice("SELECT tasker.create_task('t', 'work', deadline_seconds => 1)");
+$t->wait_ok("SELECT EXISTS (SELECT FROM tasker.queue_items WHERE task_id = $id)", 'lease: another is offered', 30);
+is($t->sql("SELECT task_id FROM tasker.claim_steps('q', 'w')"), $id, 'lease: and claimed');
+over($id, 'lease: its time is up', 'error');
+is($t->sql('SELECT count(*) FROM tasker.leases'), 0, 'lease: none is left when its task ran out of time');
+$t->alice("SELECT tasker.cancel_task(task_id) FROM tasker.task_status WHERE name = 'work' AND state IN ('pending', 'in_progress')");
+
 # A timeout that passes while a signal comes: one of the two.
 my %ended;
 for my $n (1 .. 20) {
