@@ -398,6 +398,8 @@ long Dispatcher::sleep_ms(TimestampTz now) const {
   // While something runs or waits for an executor its limits are watched; an idle dispatcher sleeps.
   if (!in_flight_.empty()) until = std::min(until, now + 100 * 1000);
   if (!calls_.empty() && !home_.held) until = std::min(until, now + 100 * 1000);
+  // A courier was lost with what it held: the next one is due then.
+  if (transfers_left_ && !home_.held && store::look_at_courier(slot_.courier).state == store::CourierState::kNone) until = std::min(until, std::max(courier_start_at_, now));
   for (const auto &[_, queue] : owners_)
     if (!queue.steps.empty() && !home_.held) until = std::min(until, std::max(queue.blocked_until, now + 100 * 1000));
   if (!home_.held) until = std::min({until, breakers_due(now), schedules_due(now)});

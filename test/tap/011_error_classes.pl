@@ -92,7 +92,7 @@ my @cases = (
   { name => 'remote_shutdown', class => 'connection, server stops', category => 'connection', retry => 1, raised('57P01') },
   { name => 'disk_full', class => 'insufficient resources, disk', category => 'resource', retry => 1, raised('53100') },
   { name => 'temp_files', class => 'insufficient resources, temp files', state => '53400', category => 'resource', retry => 1, sql => 'SELECT acc.spill()',
-    message => 'temporary file size exceeds temp_file_limit (64kB)' },
+    message => qr{^temporary file size exceeds "?temp_file_limit"? \(64kB\)$} },
   { name => 'io', class => 'operating system', category => 'resource', retry => 1, raised('58030') },
   { name => 'internal', class => 'internal error', category => 'server_error', retry => 1, raised('XX000') },
   { name => 'division', class => 'data, division by zero', state => '22012', category => 'validation', sql => 'SELECT 1 / 0', message => 'division by zero', context => qr/SQL statement "SELECT 1 \/ 0".*$stack/s },
