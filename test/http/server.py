@@ -301,8 +301,11 @@ def certificates(directory):
         with open(os.path.join(directory, f"{name}.ext"), "w", encoding="utf-8") as file:
             file.write(f"subjectAltName={alternative}\n")
         request(name, name)
-        openssl("x509", "-req", "-in", f"{name}.csr", "-CA", "ca.pem", "-CAkey", "ca.key", "-CAcreateserial", "-days", days, "-extfile", f"{name}.ext",
-                "-out", f"{name}.pem")
+        sign = ("x509", "-req", "-in", f"{name}.csr", "-CA", "ca.pem", "-CAkey", "ca.key", "-CAcreateserial", "-extfile", f"{name}.ext", "-out", f"{name}.pem")
+        try:
+            openssl(*sign, "-days", days)
+        except subprocess.CalledProcessError:  # from 3.4 on days can't be negative, and both ends can be given
+            openssl(*sign, "-not_before", "20200101000000Z", "-not_after", "20200102000000Z")
     openssl("req", "-x509", *key, "-keyout", "self.key", "-out", "self.pem", "-days", "2", "-subj", "/CN=localhost",
             "-addext", "subjectAltName=DNS:localhost")
 
