@@ -317,7 +317,7 @@ void Batch::settle_failure(Outcome &outcome, const pg::Caught &error, Interrupti
     throw tasker::Error("57014", "canceling statement due to user request");
   pg::Caught told = error;
   // A role that is dropped under its running step makes catalog look-ups fail in many ways; this is what they mean.
-  if (role_is_gone(GetSessionUserId())) told = {"28000", "the owner of the task does not exist any more", error.message, "Create the task again as another role.", {}};
+  if (role_is_gone(GetSessionUserId())) told = gone_owner(error.message);
   const char *category = nullptr;
   bool may_retry = true;
   const std::optional<TimestampTz> deadline = outcome.loaded.task.deadline_at;

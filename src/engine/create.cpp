@@ -284,6 +284,10 @@ bool role_is_gone(Oid role) {
   return pg::call([=] { return !SearchSysCacheExists1(AUTHOID, ObjectIdGetDatum(role)); });
 }
 
+pg::Caught gone_owner(const std::string &detail) {
+  return {"28000", "the owner of the task does not exist any more", detail, "Create the task again as another role.", {}};
+}
+
 bool lock_definition(int named_task_id) {
   const LOCKTAG tag = definition_lock(named_task_id);
   const LOCKTAG *t = &tag;

@@ -38,6 +38,8 @@ void check_tasks(const NewTasks &request);
 std::string connect_problem(Oid role);
 
 bool role_is_gone(Oid role);
+// What ends the steps of an owner who is. detail: how it came to light.
+pg::Caught gone_owner(const std::string &detail = {});
 
 // Holds definitions against replacement until the end of the transaction (share), or asks whether nobody does (exclusive, no wait).
 // false: the lock is held now, but after a wait, in which the definition may have been replaced.

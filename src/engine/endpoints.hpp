@@ -51,6 +51,5 @@ struct ServerProblem {
 };
 // Why steps of this role can't call a server: it doesn't exist, is of another wrapper, or USAGE is missing.
 ServerProblem find_server_problem(const std::string &server, Oid role);
-inline std::string http_server_problem(const std::string &server, Oid role) { return find_server_problem(server, role).problem; }
 
 }  // namespace tasker::engine

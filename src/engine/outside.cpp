@@ -67,7 +67,7 @@ void OutsideRound::begin() {
         return Batch::Begin::kLeave;
       case HandlerType::kExternal:
         if (role_is_gone(task.owner)) {
-          end.error = pg::Caught{"28000", "the owner of the task does not exist any more", {}, "Create the task again as another role.", {}};
+          end.error = gone_owner();
           end.may_retry = false;
           return Batch::Begin::kEnd;
         }

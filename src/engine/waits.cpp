@@ -25,8 +25,11 @@ constinit pg::Query insert_signal{
     "INSERT INTO tasker.signals (task_id, name, payload, steps, sender) VALUES ($1, $2, $3, $4, $5::oid::regrole) RETURNING signal_id", 5,
     {INT8OID, TEXTOID, JSONBOID, INT4ARRAYOID, OIDOID}};
 
+// Names of an SQL_ASCII server may hold invalid bytes.
+std::string dump(const core::json &value) { return value.dump(-1, ' ', false, core::json::error_handler_t::replace); }
+
 Datum jsonb_of(const core::json &value, MemoryContext memory) {
-  const std::string text = value.dump();
+  const std::string text = dump(value);
   const char *chars = text.c_str();
   pg::ContextScope scope(memory);
   return pg::call([=] { return DirectFunctionCall1(jsonb_in, CStringGetDatum(chars)); });
@@ -89,7 +92,7 @@ std::optional<SentSignal> take_signal(const store::StepKey &key, MemoryContext m
 OutsideEnd signal_came(const SentSignal &signal) {
   OutsideEnd end;
   end.result = signal.payload;
-  end.metadata = "\"signal_id\": " + std::to_string(signal.signal_id) + ", \"sender\": " + core::json(pg::role_name(signal.sender)).dump();
+  end.metadata = "\"signal_id\": " + std::to_string(signal.signal_id) + ", \"sender\": " + dump(pg::role_name(signal.sender));
   return end;
 }
 

@@ -222,9 +222,13 @@ engine::Batch::Begin Courier::decide(engine::Outcome &outcome, engine::OutsideEn
   const store::CompiledStep &step = outcome.step();
   const store::StepRow &row = outcome.loaded.step;
   if (step.type != store::HandlerType::kHttp) return engine::Batch::Begin::kLeave;
+  const Oid owner = outcome.loaded.task.owner;
+  if (engine::role_is_gone(owner)) {
+    end.error = engine::gone_owner();
+    end.may_retry = false;
+    return engine::Batch::Begin::kEnd;
+  }
   try {
-    const Oid owner = outcome.loaded.task.owner;
-    if (engine::role_is_gone(owner)) throw tasker::Error("28000", "the owner of the task does not exist any more", {}, "Create the task again as another role.");
     if (pg::is_superuser(owner) && !store::settings.allow_superuser_tasks)
       throw tasker::Error(sqlstate::kInsufficientPrivilege, "superusers may not own tasks", {}, "Set tasker.allow_superuser_tasks, or create the task again as another role.");
     const http::Call &call = call_of(*outcome.definition, step);

@@ -312,7 +312,7 @@ bool Dispatcher::start_executor(Oid owner, OwnerQueue &queue) {
 
 // Steps of an owner that was dropped: nobody can run them any more.
 void Dispatcher::fail_orphans(OwnerQueue &queue) {
-  const pg::Caught error{"28000", "the owner of the task does not exist any more", {}, "Create the task again as another role.", {}};
+  const pg::Caught error = engine::gone_owner();
   while (!queue.steps.empty()) {
     const StepKey key = queue.steps.top().key;
     queue.steps.pop();
