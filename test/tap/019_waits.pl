@@ -5,7 +5,7 @@ use warnings;
 use TaskerNode;
 use Test::More;
 
-my $t = TaskerNode->start('waits', conf => "fsync = on\nmax_prepared_transactions = 5\ntasker.sweep_interval = 3600\n");
+my $t = TaskerNode->start('waits', conf => "fsync = on\nmax_prepared_transactions = 5\ntasker.sweep_interval = 3600\ntimezone = 'Asia/Tokyo'\n");
 sub define {
   my ($name, $handler, $more) = @_;
   $more //= '';
@@ -56,6 +56,15 @@ while (time - $began < 1) { select undef, undef, undef, 0.05 }
 $t->node->start;
 over($id, 'down: the time passed meanwhile');
 is(moves($id), $once, 'down: once');
+
+# A time without a zone is the server's, whatever the session says.
+$id = (split /\n/, $t->alice(q{SET timezone = 'UTC'; SELECT tasker.create_task('t', 'until', '{"at": "2020-01-01 12:00"}')}))[-1];
+over($id, 'zone');
+is($t->alice("SELECT result ->> 'waited_until' FROM tasker.step_status WHERE task_id = $id AND step_name = 'w'"), '2020-01-01T03:00:00Z', 'a time without zone is read in the zone of the server');
+# A deadline ends a wait.
+$id = $t->alice(q{SELECT tasker.create_task('t', 'until', '{"at": "2100-01-01T00:00:00Z"}', deadline_seconds => 0.5)});
+over($id, 'deadline', 'error');
+is($t->alice("SELECT state, attempts, error ->> 'category' FROM tasker.step_status WHERE task_id = $id AND step_name = 'w'"), 'error|1|timeout', 'a deadline ends a wait, whose attempt is counted once');
 
 # On time while the server is up, many at once.
 my @ids = split /\n/, $t->alice("SELECT tasker.create_task('t', 'soon') FROM generate_series(1, 300)");
