@@ -157,6 +157,36 @@ CALL tasker.run_task(:id);
 \set VERBOSITY default
 RESET ROLE;
 
+-- Row triggers that an administrator has put on tasker's tables (as tools that rebuild tables do) see every write of a step
+RESET SESSION AUTHORIZATION;
+BEGIN;
+CREATE TABLE run_task.seen (place text, action text, old jsonb, new jsonb);
+CREATE FUNCTION run_task.see() RETURNS trigger LANGUAGE plpgsql AS $$
+BEGIN
+  INSERT INTO run_task.seen VALUES (TG_TABLE_NAME, TG_OP, to_jsonb(OLD), to_jsonb(NEW));
+  RETURN NULL;
+END
+$$;
+DO $$
+BEGIN
+  FOR i IN 1 .. 5 LOOP
+    EXECUTE format('CREATE TRIGGER see AFTER INSERT OR UPDATE OR DELETE ON tasker.%I FOR EACH ROW EXECUTE FUNCTION run_task.see()',
+      (ARRAY['tasks', 'workflow_steps', 'task_transitions', 'workflow_step_transitions', 'timers'])[i]);
+  END LOOP;
+END
+$$;
+SET LOCAL SESSION AUTHORIZATION regress_run;
+SELECT run_task.make('{"c": "SELECT 1 / 0"}') AS seen_id \gset
+CALL tasker.run_task(:seen_id, true);
+CALL tasker.run_task(:seen_id, true);
+RESET SESSION AUTHORIZATION;
+SELECT place, action, count(*), count(DISTINCT old ->> 'moves') AS before, count(DISTINCT new ->> 'moves') AS after FROM run_task.seen GROUP BY place, action ORDER BY place, action;
+SELECT NOT EXISTS (SELECT row_to_json(t)::jsonb FROM tasker.tasks AS t WHERE task_id = :seen_id EXCEPT SELECT new FROM run_task.seen WHERE place = 'tasks') AS tasks_seen,
+  NOT EXISTS (SELECT row_to_json(s)::jsonb FROM tasker.workflow_steps AS s WHERE task_id = :seen_id EXCEPT SELECT new FROM run_task.seen WHERE place = 'workflow_steps') AS steps_seen,
+  NOT EXISTS (SELECT row_to_json(w)::jsonb FROM tasker.workflow_step_transitions AS w WHERE task_id = :seen_id EXCEPT SELECT new FROM run_task.seen WHERE place = 'workflow_step_transitions') AS history_seen;
+SELECT * FROM tasker.check();
+ROLLBACK;
+
 -- A held database runs nothing
 BEGIN;
 UPDATE tasker.home SET held_reason = 'a test', held_at = clock_timestamp();

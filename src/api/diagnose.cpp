@@ -157,9 +157,7 @@ Diagnosis diagnose(std::int64_t task_id, const std::optional<std::string> &step_
 }
 
 Datum jsonb(const core::json &value) {
-  const std::string document = value.dump(-1, ' ', false, core::json::error_handler_t::replace);
-  const char *data = document.c_str();
-  return pg::call([=] { return DirectFunctionCall1(jsonb_in, CStringGetDatum(data)); });
+  return pg::jsonb_datum(value.dump(-1, ' ', false, core::json::error_handler_t::replace));
 }
 
 Datum rows(FunctionCallInfo fcinfo, std::int64_t task_id, const std::optional<std::string> &step_name) {

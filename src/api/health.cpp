@@ -95,11 +95,9 @@ class Report {
 
   Datum write(FunctionCallInfo fcinfo) const {
     pg::RowSet rows(fcinfo);
-    const std::string text = checks_.dump(-1, ' ', false, json::error_handler_t::replace);
-    const char *c = text.c_str();
     pg::ArrayBuilder reasons(TEXTOID);
     for (const std::string &reason : reasons_) reasons.text(reason);
-    rows.text(kGradeNames[static_cast<int>(grade_)]).datum(pg::call([=] { return DirectFunctionCall1(jsonb_in, CStringGetDatum(c)); }))
+    rows.text(kGradeNames[static_cast<int>(grade_)]).datum(pg::jsonb_datum(checks_.dump(-1, ' ', false, json::error_handler_t::replace)))
         .datum(reasons.datum()).end_row();
     return Datum(0);
   }

@@ -93,11 +93,6 @@ std::vector<engine::ClaimedStep> claim(const engine::ClaimRequest &request, std:
   }
 }
 
-Datum json_datum(const std::string &text) {
-  const char *chars = text.c_str();
-  return pg::call([=] { return DirectFunctionCall1(jsonb_in, CStringGetDatum(chars)); });
-}
-
 engine::StepToken read_token(const pg::Args &args) {
   return {args.int8(0, "task_id"), args.text(1, "step_name"), args.datum(2, "claim_token")};
 }
@@ -164,7 +159,7 @@ TASKER_SQL_FUNCTION(tasker_claim_steps) {
     pg::RowSet rows(fcinfo);
     const pg::OwnedContext memory(CurrentMemoryContext, "tasker claim");
     for (const engine::ClaimedStep &step : claim(request, wait, memory.get())) {
-      rows.int8(step.task_id).text(step.step_name).int4(step.attempt).datum(step.token).datum(step.context).datum(step.results).datum(json_datum(step.config))
+      rows.int8(step.task_id).text(step.step_name).int4(step.attempt).datum(step.token).datum(step.context).datum(step.results).datum(pg::jsonb_datum(step.config))
           .text_or_null(step.correlation_id).datum(TimestampTzGetDatum(step.lease_until)).end_row();
     }
     return Datum(0);

@@ -18,8 +18,9 @@ namespace {
 
 constinit bool set_constraints_seen = false;
 
-// A snapshot overflows past 64 cached subtransactions; the counter is an upper bound of those with an xid.
-inline constexpr SubTransactionId kMaxSubtransactions = 48;
+// Of those that have written. Past 64 of them the server's snapshots overflow.
+inline constexpr int kMaxSubtransactions = 48;
+bool many_subtransactions() { return MyProc->subxidStatus.overflowed || MyProc->subxidStatus.count > kMaxSubtransactions; }
 
 int timeout_of(const store::CompiledStep &step) {
   if (!step.timeout_seconds) return store::settings.step_timeout_ms;
@@ -160,13 +161,12 @@ bool Batch::must_close(const Outcome &next) const {
   const store::CompiledStep &step = next.step();
   if (step.type == store::HandlerType::kNoop) return false;
   if (awaits_word(next)) return true;
-  if (GetCurrentSubTransactionId() - first_subid_ > kMaxSubtransactions) return true;
+  if (many_subtransactions()) return true;
   return next.loaded.step.crashes > 0 || step.own_transaction || !options_.batchable(*next.definition, step);
 }
 
 void Batch::run() {
   begun_at_ = GetCurrentTimestamp();
-  first_subid_ = GetCurrentSubTransactionId();
   while (!ready_.empty()) {
     if (must_close(ready_.back()) || store::pauses_changed()) break;
     Outcome next = std::move(ready_.back());

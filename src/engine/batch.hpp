@@ -187,7 +187,6 @@ class Batch {
   TimestampTz begun_at_ = 0;
   std::vector<store::MovedTask> moved_;
   bool touched_temp_ = false, close_ = false;
-  SubTransactionId first_subid_ = 0;
 };
 
 // SET CONSTRAINTS was used by a handler: the batch closes after that step (told by the utility hook).

@@ -136,11 +136,6 @@ HandlerPlan plan_for(const HandlerCall &call) {
   return plan;
 }
 
-Datum json_datum(const std::string &text) {
-  const char *data = text.c_str();
-  return pg::call([=] { return DirectFunctionCall1(jsonb_in, CStringGetDatum(data)); });
-}
-
 // The composite tasker.step_call; its columns are in the order of SPEC and of api/handlers.sql.
 Datum step_call_datum(const HandlerCall &call, Datum config) {
   Datum values[8];
@@ -193,7 +188,7 @@ Datum call_handler(const HandlerCall &call, MemoryContext memory) {
   const HandlerPlan plan = plan_for(call);
   Datum values[3] = {};
   const bool nulls[3] = {};
-  const Datum config = plan.nargs == 2 ? Datum(0) : json_datum(call.step->handler);
+  const Datum config = plan.nargs == 2 ? Datum(0) : pg::jsonb_datum(call.step->handler);
   if (plan.nargs == 1) {
     values[0] = step_call_datum(call, config);
   } else {
@@ -210,7 +205,7 @@ void call_procedure(const HandlerCall &call) {
   const ResolvedHandler handler = resolve_procedure(call.step->procedure);
   if (!handler.problem.empty()) throw tasker::Error("42883", handler.problem, {}, handler.hint);
   const bool composite = handler.signature == Signature::kStepCall;
-  const Datum first = composite ? step_call_datum(call, json_datum(call.step->handler)) : call.context;
+  const Datum first = composite ? step_call_datum(call, pg::jsonb_datum(call.step->handler)) : call.context;
   const Datum second = call.results;
   const Oid type = composite ? store::step_call_type() : static_cast<Oid>(JSONBOID);
   const Oid procedure = handler.oid;

@@ -16,7 +16,8 @@ namespace {
 inline constexpr int kLockTimeoutMs = 100;
 
 constinit pg::Query works_on{
-    "SELECT 1 FROM tasker.access_grants g WHERE g.level = 'worker' AND g.queue IN ($2, '') AND pg_has_role($1, g.role::oid, 'USAGE') LIMIT 1", 2, {OIDOID, TEXTOID}};
+    "SELECT 1 FROM tasker.access_grants g WHERE (g.level = 'admin' OR g.level = 'worker' AND g.queue IN ($2, '')) AND pg_has_role($1, g.role::oid, 'USAGE') LIMIT 1", 2,
+    {OIDOID, TEXTOID}};
 
 // Equal ones of a transaction are sent once. No payload: whoever listens asks for steps.
 void notify(const std::string &queue) {
@@ -61,7 +62,7 @@ void take_back(Batch &batch, const store::LoadedStep &loaded, const store::Compi
 }
 
 bool may_work_on(Oid role, const std::string &queue) {
-  return has_level(role, "admin") || !pg::execute(works_on, pg::Params().oid(role).text(queue)).rows.empty();
+  return pg::is_superuser(role) || pg::has_privileges_of(role, store::cached_extension_owner()) || !pg::execute(works_on, pg::Params().oid(role).text(queue)).rows.empty();
 }
 
 }  // namespace tasker::engine

@@ -11,6 +11,7 @@
 #include "pg/xact.hpp"
 #include "store/breaker_rows.hpp"
 #include "store/hints.hpp"
+#include "store/home.hpp"
 #include "store/pauses.hpp"
 
 namespace tasker::engine {
@@ -331,7 +332,7 @@ std::vector<ClaimedStep> claim_steps(const ClaimRequest &request, MemoryContext 
     if (!may_work_on(caller, request.queue))
       throw tasker::Error(sqlstate::kInsufficientPrivilege, "permission denied to claim steps of queue \"" + request.queue + "\"", {},
                           "An admin gives it with tasker.grant_access(role, 'worker', queue).");
-    home = store::load_home(false);
+    home = store::load_home_row();
   }
   if (home.held) throw tasker::Error(sqlstate::kObjectNotReady, "this database is held: " + home.reason, {}, "Call tasker.release_hold() when its tasks may run here.");
   return Claim(request, home.nonce, memory).run(limited);

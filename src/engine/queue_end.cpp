@@ -13,6 +13,7 @@
 #include "pg/security.hpp"
 #include "pg/xact.hpp"
 #include "store/breakers.hpp"
+#include "store/home.hpp"
 #include "store/step_history.hpp"
 
 namespace tasker::engine {
@@ -22,10 +23,6 @@ namespace {
 using store::HeldLease;
 using store::LeaseToken;
 using store::StepKey;
-
-constinit pg::Query select_definitions{
-    "SELECT t.task_id, t.named_task_id FROM unnest($1) AS u(task_id) CROSS JOIN LATERAL (SELECT * FROM tasker.tasks x WHERE x.task_id = u.task_id OFFSET 0) t", 1,
-    {INT8ARRAYOID}};
 
 // ---- what is told of an end when it is committed
 
@@ -73,11 +70,9 @@ std::vector<LeaseToken> locate(const std::vector<const StepToken *> &steps) {
   const Oid caller = GetUserId();
   pg::Spi spi;
   pg::OwnerScope as_owner(store::cached_extension_owner());
-  pg::ArrayBuilder ids(INT8OID);
-  for (const StepToken *step : steps) ids.int8(step->task_id);
-  const pg::Result found = pg::execute(select_definitions, pg::Params().datum(ids.datum()));
-  std::unordered_map<std::int64_t, int> definitions;
-  for (std::uint64_t i = 0; i < found.rows.size(); i++) definitions[found.rows.int8(i, 1)] = found.rows.int4(i, 2);
+  std::vector<std::int64_t> ids;
+  for (const StepToken *step : steps) ids.push_back(step->task_id);
+  const std::unordered_map<std::int64_t, int> definitions = store::definitions_of(ids);
   std::map<std::string, bool> allowed;
   std::vector<LeaseToken> out;
   for (const StepToken *step : steps) {
@@ -107,7 +102,7 @@ std::string metadata_of(const HeldLease &lease, Datum token) {
 std::int64_t nonce() {
   pg::Spi spi;
   pg::OwnerScope as_owner(store::cached_extension_owner());
-  return store::load_home(false).nonce;
+  return store::load_home_row().nonce;
 }
 
 // The caller's own writes belong to the same transaction: its lock_timeout decides how long it waits for a row.

@@ -54,4 +54,24 @@ inline bool schema_allows_usage(Oid schema, Oid role) { return pg_namespace_aclc
 inline bool server_allows_usage(Oid server, Oid role) { return pg_foreign_server_aclcheck(server, role, ACL_USAGE) == ACLCHECK_OK; }
 #endif
 
+// Index scans, and what an update says of the indexes it concerns.
+#if PG_VERSION_NUM >= 180000
+inline IndexScanDesc begin_index_scan(Relation table, Relation index, Snapshot snapshot, int keys) { return index_beginscan(table, index, snapshot, nullptr, keys, 0); }
+#else
+inline IndexScanDesc begin_index_scan(Relation table, Relation index, Snapshot snapshot, int keys) { return index_beginscan(table, index, snapshot, keys, 0); }
+#endif
+#if PG_VERSION_NUM >= 160000
+using UpdatedIndexes = TU_UpdateIndexes;
+inline void insert_index_tuples(ResultRelInfo *result, TupleTableSlot *slot, EState *state) { ExecInsertIndexTuples(result, slot, state, false, false, nullptr, NIL, false); }
+inline void insert_index_tuples(ResultRelInfo *result, TupleTableSlot *slot, EState *state, UpdatedIndexes which) {
+  ExecInsertIndexTuples(result, slot, state, true, false, nullptr, NIL, which == TU_Summarizing);
+}
+inline void init_plan_qual(EPQState *newest, EState *state) { EvalPlanQualInit(newest, state, nullptr, NIL, -1, NIL); }
+#else
+using UpdatedIndexes = bool;
+inline void insert_index_tuples(ResultRelInfo *result, TupleTableSlot *slot, EState *state) { ExecInsertIndexTuples(result, slot, state, false, false, nullptr, NIL); }
+inline void insert_index_tuples(ResultRelInfo *result, TupleTableSlot *slot, EState *state, UpdatedIndexes) { ExecInsertIndexTuples(result, slot, state, true, false, nullptr, NIL); }
+inline void init_plan_qual(EPQState *newest, EState *state) { EvalPlanQualInit(newest, state, nullptr, NIL, -1); }
+#endif
+
 }  // namespace tasker::pg

@@ -77,6 +77,11 @@ std::string to_string(Datum text_value) {
   return std::string(VARDATA_ANY(value), static_cast<std::size_t>(VARSIZE_ANY_EXHDR(value)));
 }
 
+Datum jsonb_datum(const std::string &json) {
+  const char *text = json.c_str();
+  return call([=] { return DirectFunctionCall1(jsonb_in, CStringGetDatum(text)); });
+}
+
 Result execute(Query &query, Params params, Access access, long limit) {
   Query *q = &query;
   if (query.plan == nullptr) {

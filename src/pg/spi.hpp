@@ -138,6 +138,7 @@ class ArrayBuilder {
 };
 
 Datum text_datum(std::string_view value);    // in the current memory context
+Datum jsonb_datum(const std::string &json);  // raises 22P02 for what is no JSON
 Datum text_array(const std::vector<std::string> &values);
 std::string to_string(Datum text_value);     // of a non-null text
 

@@ -1,5 +1,6 @@
 #include "store/facts.hpp"
 
+#include "store/home.hpp"
 #include "store/pauses.hpp"
 #include "store/schedules.hpp"
 
@@ -142,9 +143,10 @@ std::optional<TaskFacts> load_facts(std::int64_t task_id, RowLock lock) {
   return facts;
 }
 
-Home load_home(bool thorough) {
+namespace {
+
+Home read_home(const pg::Result &row) {
   Home home;
-  const pg::Result row = pg::execute(select_home);
   if (row.rows.empty()) {
     home.held = true;
     home.reason = "the home row is missing: this database was copied without it";
@@ -157,7 +159,19 @@ Home load_home(bool thorough) {
   } else if (!row.rows.boolean(0, 3)) {
     home.held = true;
     home.reason = "this database is a copy of another one";
-  } else if (const pg::Result first = pg::execute(first_task, pg::Params().int8(row.rows.int8(0, 4))); !first.rows.empty() && first.rows.int8(0, 1) != home.nonce) {
+  }
+  return home;
+}
+
+}  // namespace
+
+Home load_home_row() { return read_home(pg::execute(select_home)); }
+
+Home load_home(bool thorough) {
+  const pg::Result row = pg::execute(select_home);
+  Home home = read_home(row);
+  if (home.held) return home;
+  if (const pg::Result first = pg::execute(first_task, pg::Params().int8(row.rows.int8(0, 4))); !first.rows.empty() && first.rows.int8(0, 1) != home.nonce) {
     home.held = true;
     home.reason = "its tasks were created in another database";
   } else if (any_foreign_schedule(home.nonce)) {

@@ -1,69 +1,16 @@
 #include "store/moves.hpp"
 
-#include <algorithm>
+#include <cmath>
 
 #include "core/json.hpp"
 #include "pg/security.hpp"
 #include "store/hints.hpp"
+#include "store/shapes.hpp"
 #include "store/timers.hpp"
 
 namespace tasker::store {
 
 namespace {
-
-// Nested loops over the unnested arrays take the rows in array order, which is key order: two batches never
-// wait for each other in opposite directions.
-constinit pg::Query update_steps{
-    "UPDATE tasker.workflow_steps s SET state = u.state::tasker.step_state, moves = s.moves + u.hops, attempts = u.attempts,"
-    " generation = u.generation, permanent = u.permanent, max_attempts = nullif(coalesce(u.max_attempts, s.max_attempts), 0),"
-    " crashes = CASE u.state WHEN 'pending' THEN 0 ELSE s.crashes END, old_crashes = CASE u.state WHEN 'pending' THEN 0 ELSE s.old_crashes END,"
-    " waiting_on = coalesce(u.waiting_on, s.waiting_on), started_at = u.started_at, finished_at = u.finished_at,"
-    " next_attempt_at = u.next_attempt_at, result = u.result, error = u.error::jsonb"
-    " FROM unnest($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, $16)"
-    " AS u(task_id, step_no, element, moves, state, hops, attempts, generation, permanent, max_attempts, waiting_on,"
-    " started_at, finished_at, next_attempt_at, result, error)"
-    " WHERE s.task_id = u.task_id AND s.step_no = u.step_no AND s.element = u.element AND s.moves = u.moves AND s.task_id = ANY ($1)",
-    16,
-    {INT8ARRAYOID, INT4ARRAYOID, INT4ARRAYOID, INT4ARRAYOID, TEXTARRAYOID, INT4ARRAYOID, INT4ARRAYOID, INT4ARRAYOID, BOOLARRAYOID,
-     INT4ARRAYOID, INT4ARRAYOID, TIMESTAMPTZARRAYOID, TIMESTAMPTZARRAYOID, TIMESTAMPTZARRAYOID, JSONBARRAYOID, TEXTARRAYOID}};
-
-constinit pg::Query insert_step_transitions{
-    "INSERT INTO tasker.workflow_step_transitions (task_id, step_no, element, sort_key, from_state, to_state, metadata, created_at)"
-    " SELECT task_id, step_no, element, sort_key, from_state::tasker.step_state, to_state::tasker.step_state, coalesce(metadata, '{}')::jsonb, created_at"
-    " FROM unnest($1, $2, $3, $4, $5, $6, $7, $8)"
-    " AS u(task_id, step_no, element, sort_key, from_state, to_state, metadata, created_at)",
-    8,
-    {INT8ARRAYOID, INT4ARRAYOID, INT4ARRAYOID, INT4ARRAYOID, TEXTARRAYOID, TEXTARRAYOID, TEXTARRAYOID, TIMESTAMPTZARRAYOID}};
-
-constinit pg::Query update_tasks{
-    "UPDATE tasker.tasks t SET"
-    " state = CASE WHEN u.may_complete AND t.sinks_left = u.sinks AND NOT t.uneven AND NOT t.failing THEN 'complete' ELSE u.state END::tasker.task_state,"
-    " moves = t.moves + u.hops + (u.may_complete AND t.sinks_left = u.sinks AND NOT t.uneven AND NOT t.failing)::int,"
-    " sinks_left = t.sinks_left - u.sinks, failing = (t.failing OR u.failing) AND u.state NOT IN ('complete', 'cancelled', 'resolved_manually'), uneven = t.uneven OR u.uneven,"
-    " live = u.live AND NOT (u.may_complete AND t.sinks_left = u.sinks AND NOT t.uneven AND NOT t.failing),"
-    " runnable = CASE WHEN NOT u.live THEN false WHEN u.unpark THEN true ELSE t.runnable END"
-    "   AND NOT (u.may_complete AND t.sinks_left = u.sinks AND NOT t.uneven AND NOT t.failing),"
-    " started_at = coalesce(t.started_at, u.started_at),"
-    " finished_at = CASE WHEN NOT u.live OR u.may_complete AND t.sinks_left = u.sinks AND NOT t.uneven AND NOT t.failing THEN clock_timestamp() END,"
-    // What failed on the way is in the history of a task that ended well.
-    " error = CASE WHEN u.state IN ('complete', 'resolved_manually') THEN NULL WHEN t.live THEN coalesce(t.error, u.error) ELSE u.error END,"
-    // A task taken back after its deadline gets the same span again.
-    " deadline_at = CASE WHEN u.live AND NOT t.live AND t.deadline_at <= clock_timestamp() THEN clock_timestamp() + make_interval(secs => t.deadline_seconds)"
-    "   ELSE t.deadline_at END"
-    " FROM unnest($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12)"
-    " AS u(task_id, moves, state, hops, sinks, may_complete, failing, uneven, live, unpark, started_at, error)"
-    // The second condition bounds every plan to these rows, whatever the statistics say.
-    " WHERE t.task_id = u.task_id AND t.moves = u.moves AND t.task_id = ANY ($1)"
-    " RETURNING t.task_id, t.state::text, t.moves, t.sinks_left, t.failing, t.uneven, t.finished_at, t.deadline_at IS NOT NULL",
-    12,
-    {INT8ARRAYOID, INT4ARRAYOID, TEXTARRAYOID, INT4ARRAYOID, INT4ARRAYOID, BOOLARRAYOID, BOOLARRAYOID, BOOLARRAYOID, BOOLARRAYOID,
-     BOOLARRAYOID, TIMESTAMPTZARRAYOID, TEXTARRAYOID}};
-
-constinit pg::Query insert_task_transitions{
-    "INSERT INTO tasker.task_transitions (task_id, sort_key, from_state, to_state, metadata, created_at)"
-    " SELECT task_id, sort_key, from_state::tasker.task_state, to_state::tasker.task_state, coalesce(metadata, '{}')::jsonb, created_at"
-    " FROM unnest($1, $2, $3, $4, $5, $6) AS u(task_id, sort_key, from_state, to_state, metadata, created_at)",
-    6, {INT8ARRAYOID, INT4ARRAYOID, TEXTARRAYOID, TEXTARRAYOID, TEXTARRAYOID, TIMESTAMPTZARRAYOID}};
 
 constinit pg::Query insert_tally{
     "INSERT INTO tasker.tallies (named_task_id, tasks_complete, tasks_error, tasks_cancelled, tasks_resolved_manually, steps_pending, steps_complete,"
@@ -102,141 +49,174 @@ void check_hops(const Move &move) {
   }
 }
 
-template <class T>
-void add_timestamp(pg::ArrayBuilder &array, const std::optional<T> &value) {
-  if (value) array.timestamp(*value);
-  else array.null();
-}
-void add_int(pg::ArrayBuilder &array, const std::optional<int> &value) {
-  if (value) array.int4(*value);
-  else array.null();
-}
-void add_text(pg::ArrayBuilder &array, const std::string &value) {
-  if (value.empty()) array.null();
-  else array.text(value);
-}
+Datum metadata_datum(const std::string &text) { return pg::jsonb_datum(text.empty() ? "{}" : text); }
 
-void write_step_transitions(const std::vector<StepMove> &moves) {
-  pg::ArrayBuilder task(INT8OID), step(INT4OID), element(INT4OID), sort(INT4OID), from(TEXTOID), to(TEXTOID), metadata(TEXTOID), at(TIMESTAMPTZOID);
+void write_step_transitions(const std::vector<StepMove> &moves, Oid state_type) {
+  std::vector<Datum> rows;
   for (const StepMove &move : moves) {
     core::StepState state = move.from;
     int number = move.expected_moves;
     for (const auto &hop : move.hops) {
-      task.int8(move.key.task_id);
-      step.int4(move.key.step_no);
-      element.int4(move.key.element);
-      sort.int4(++number * 10);
-      from.text(core::to_string(state));
-      to.text(core::to_string(hop.to));
-      add_text(metadata, hop.metadata);
-      at.timestamp(hop.at);
+      rows.insert(rows.end(), {Int64GetDatum(move.key.task_id), Int32GetDatum(move.key.step_no), Int32GetDatum(move.key.element), Int32GetDatum(++number * 10),
+                state_datum(state_type, state), state_datum(state_type, hop.to), metadata_datum(hop.metadata), TimestampTzGetDatum(hop.at)});
       state = hop.to;
     }
   }
-  pg::execute(insert_step_transitions, pg::Params().datum(task.datum()).datum(step.datum()).datum(element.datum()).datum(sort.datum())
-                                           .datum(from.datum()).datum(to.datum()).datum(metadata.datum()).datum(at.datum()));
+  pg::Table(step_transitions_table, pg::Table::Use::kWrite).insert(rows);
 }
 
-struct TaskTransitionRows {
-  pg::ArrayBuilder task{INT8OID}, sort{INT4OID}, from{TEXTOID}, to{TEXTOID}, metadata{TEXTOID}, at{TIMESTAMPTZOID};
+// The row after a move. Everything an earlier run or another process may have written meanwhile is in `row`.
+pg::RowChange change_of(const StepMove &move, const pg::TableRow &row, Oid state_type, Datum result, Datum error) {
+  using namespace step_column;
+  pg::RowChange change;
+  const core::StepState state = move.hops.back().to;
+  const auto timestamp = [&](int column, const std::optional<TimestampTz> &value) {
+    if (value) change.timestamp(column, *value);
+    else change.set_null(column);
+  };
+  change.set(kState, state_datum(state_type, state));
+  change.int4(kMoves, move.expected_moves + static_cast<int>(move.hops.size()));
+  change.int4(kAttempts, move.attempts);
+  change.int4(kGeneration, move.generation);
+  change.boolean(kPermanent, move.permanent);
+  if (move.max_attempts && *move.max_attempts == 0) change.set_null(kMaxAttempts);
+  else if (move.max_attempts) change.int4(kMaxAttempts, *move.max_attempts);
+  if (state == core::StepState::kPending) {
+    change.int4(kCrashes, 0);
+    change.int4(kOldCrashes, 0);
+  }
+  if (move.waiting_on) change.int4(kWaitingOn, *move.waiting_on);
+  timestamp(kStartedAt, move.started_at);
+  timestamp(kFinishedAt, move.finished_at);
+  timestamp(kNextAttemptAt, move.next_attempt_at);
+  if (move.result) change.set(kResult, result);
+  else if (!row.nulls[kResult]) change.set_null(kResult);
+  if (move.error) change.set(kError, error);
+  else if (!row.nulls[kError]) change.set_null(kError);
+  return change;
+}
 
-  void add(std::int64_t task_id, int number, core::TaskState before, core::TaskState after, const std::string &data, TimestampTz when) {
-    task.int8(task_id);
-    sort.int4(number * 10);
-    from.text(core::to_string(before));
-    to.text(core::to_string(after));
-    add_text(metadata, data);
-    at.timestamp(when);
+bool move_step(pg::Table &steps, const StepMove &move, Oid state_type) {
+  pg::TableRow row = find_step(steps, move.key);
+  const Datum result = move.result.value_or(Datum(0));
+  const Datum error = move.error ? pg::jsonb_datum(*move.error) : Datum(0);
+  while (row && DatumGetInt32(row.values[step_column::kMoves]) == move.expected_moves) {
+    const auto wrote = steps.update(row, change_of(move, row, state_type, result, error));
+    if (wrote != pg::Table::Wrote::kChanged) return wrote == pg::Table::Wrote::kDone;
   }
-  void write() {
-    if (task.size() == 0) return;
-    pg::execute(insert_task_transitions, pg::Params().datum(task.datum()).datum(sort.datum()).datum(from.datum()).datum(to.datum())
-                                             .datum(metadata.datum()).datum(at.datum()));
-  }
+  return false;
+}
+
+// A task's row after a move, and what is told of it.
+struct TaskChange {
+  pg::RowChange change;
+  MovedTask moved;
+  bool was_over = false, has_deadline = false;
+  TimestampTz finished_at = 0;
 };
+
+TaskChange change_of(const TaskMove &move, const pg::TableRow &row, Oid state_type) {
+  using namespace task_column;
+  const auto flag = [&](int column) { return DatumGetBool(row.values[column]); };
+  const auto number = [&](int column) { return DatumGetInt32(row.values[column]); };
+  const core::TaskState target = move.hops.empty() ? move.from : move.hops.back().to;
+  const bool completes = move.complete_at_zero && number(kSinksLeft) == move.sinks_done && !flag(kUneven) && !flag(kFailing);
+  const bool over = core::finished(target) || completes;
+  const bool ended_well = target == core::TaskState::kComplete || target == core::TaskState::kResolvedManually;
+  TaskChange out;
+  out.was_over = !flag(kLive);
+  out.moved = {move.task_id, completes ? core::TaskState::kComplete : target, number(kMoves) + static_cast<int>(move.hops.size()) + (completes ? 1 : 0),
+               number(kSinksLeft) - move.sinks_done, (flag(kFailing) || move.set_failing) && !ended_well && target != core::TaskState::kCancelled,
+               flag(kUneven) || move.set_uneven, completes && target != core::TaskState::kComplete};
+  pg::RowChange &change = out.change;
+  change.set(kState, state_datum(state_type, out.moved.state));
+  change.int4(kMoves, out.moved.moves);
+  change.int4(kSinksLeft, out.moved.sinks_left);
+  change.boolean(kFailing, out.moved.failing);
+  change.boolean(kUneven, out.moved.uneven);
+  change.boolean(kLive, !over);
+  change.boolean(kRunnable, !over && (move.unpark || flag(kRunnable)));
+  if (row.nulls[kStartedAt] && move.started_at) change.timestamp(kStartedAt, *move.started_at);
+  if (over) {
+    out.finished_at = GetCurrentTimestamp();
+    change.timestamp(kFinishedAt, out.finished_at);
+  } else if (!row.nulls[kFinishedAt]) {
+    change.set_null(kFinishedAt);
+  }
+  // What failed on the way is in the history of a task that ended well.
+  const bool keeps_error = flag(kLive) && !row.nulls[kError];
+  if (ended_well || (!keeps_error && !move.error)) change.set_null(kError);
+  else if (!keeps_error) change.set(kError, pg::text_datum(*move.error));
+  out.has_deadline = !row.nulls[kDeadlineAt];
+  // A task taken back after its deadline gets the same span again.
+  const TimestampTz now = GetCurrentTimestamp();
+  if (!over && out.was_over && out.has_deadline && DatumGetTimestampTz(row.values[kDeadlineAt]) <= now) {
+    const double span = DatumGetFloat8(row.values[kDeadlineSeconds]);
+    change.timestamp(kDeadlineAt, now + static_cast<TimestampTz>(std::llround(span * USECS_PER_SEC)));
+  }
+  return out;
+}
+
+std::optional<TaskChange> move_task(pg::Table &tasks, const TaskMove &move, Oid state_type) {
+  pg::TableRow row = find_task(tasks, move.task_id);
+  while (row && DatumGetInt32(row.values[task_column::kMoves]) == move.expected_moves) {
+    TaskChange change = change_of(move, row, state_type);
+    const auto wrote = tasks.update(row, change.change);
+    if (wrote == pg::Table::Wrote::kDone) return change;
+    if (wrote == pg::Table::Wrote::kGone) return std::nullopt;
+  }
+  return std::nullopt;
+}
 
 }  // namespace
 
 std::size_t move_steps(const std::vector<StepMove> &moves) {
   if (moves.empty()) return 0;
-  pg::ArrayBuilder task(INT8OID), step(INT4OID), element(INT4OID), guard(INT4OID), state(TEXTOID), hops(INT4OID), attempts(INT4OID),
-      generation(INT4OID), permanent(BOOLOID), max_attempts(INT4OID), waiting(INT4OID), started(TIMESTAMPTZOID), finished(TIMESTAMPTZOID),
-      next(TIMESTAMPTZOID), result(JSONBOID), error(TEXTOID);
-  for (const StepMove &move : moves) {
-    check_hops(move);
-    task.int8(move.key.task_id);
-    step.int4(move.key.step_no);
-    element.int4(move.key.element);
-    guard.int4(move.expected_moves);
-    state.text(core::to_string(move.hops.back().to));
-    hops.int4(static_cast<int>(move.hops.size()));
-    attempts.int4(move.attempts);
-    generation.int4(move.generation);
-    permanent.boolean(move.permanent);
-    add_int(max_attempts, move.max_attempts);
-    add_int(waiting, move.waiting_on);
-    add_timestamp(started, move.started_at);
-    add_timestamp(finished, move.finished_at);
-    add_timestamp(next, move.next_attempt_at);
-    if (move.result) result.add(*move.result);
-    else result.null();
-    add_text(error, move.error.value_or(""));
+  std::size_t moved = 0;
+  Oid state_type;
+  {
+    pg::Table steps(steps_table, pg::Table::Use::kWrite);
+    state_type = steps.type(step_column::kState);
+    for (const StepMove &move : moves) {
+      check_hops(move);
+      if (move_step(steps, move, state_type)) moved++;
+    }
   }
-  const pg::Result updated = pg::execute(
-      update_steps, pg::Params().datum(task.datum()).datum(step.datum()).datum(element.datum()).datum(guard.datum()).datum(state.datum())
-                        .datum(hops.datum()).datum(attempts.datum()).datum(generation.datum()).datum(permanent.datum()).datum(max_attempts.datum())
-                        .datum(waiting.datum()).datum(started.datum()).datum(finished.datum()).datum(next.datum()).datum(result.datum()).datum(error.datum()));
-  if (updated.processed == moves.size()) write_step_transitions(moves);
-  return updated.processed;
+  if (moved == moves.size()) write_step_transitions(moves, state_type);
+  return moved;
 }
 
 std::vector<MovedTask> move_tasks(const std::vector<TaskMove> &moves) {
   std::vector<MovedTask> out;
   if (moves.empty()) return out;
-  pg::ArrayBuilder task(INT8OID), guard(INT4OID), state(TEXTOID), hops(INT4OID), sinks(INT4OID), may_complete(BOOLOID), failing(BOOLOID),
-      uneven(BOOLOID), live(BOOLOID), unpark(BOOLOID), started(TIMESTAMPTZOID), error(TEXTOID);
-  for (const TaskMove &move : moves) {
-    check_hops(move);
-    const core::TaskState target = move.hops.empty() ? move.from : move.hops.back().to;
-    task.int8(move.task_id);
-    guard.int4(move.expected_moves);
-    state.text(core::to_string(target));
-    hops.int4(static_cast<int>(move.hops.size()));
-    sinks.int4(move.sinks_done);
-    may_complete.boolean(move.complete_at_zero);
-    failing.boolean(move.set_failing);
-    uneven.boolean(move.set_uneven);
-    live.boolean(!core::finished(target));
-    unpark.boolean(move.unpark);
-    add_timestamp(started, move.started_at);
-    add_text(error, move.error.value_or(""));
-  }
-  const pg::Result updated = pg::execute(
-      update_tasks, pg::Params().datum(task.datum()).datum(guard.datum()).datum(state.datum()).datum(hops.datum()).datum(sinks.datum())
-                        .datum(may_complete.datum()).datum(failing.datum()).datum(uneven.datum()).datum(live.datum()).datum(unpark.datum())
-                        .datum(started.datum()).datum(error.datum()));
-  TaskTransitionRows rows;
+  std::vector<Datum> rows;
   std::vector<std::int64_t> deadlines_over, deadlines_again;
-  for (std::uint64_t i = 0; i < updated.rows.size(); i++) {
-    MovedTask moved{updated.rows.int8(i, 1), core::parse_task_state(updated.rows.text(i, 2)).value(), updated.rows.int4(i, 3),
-                    updated.rows.int4(i, 4), updated.rows.boolean(i, 5), updated.rows.boolean(i, 6), false};
-    const auto found = std::find_if(moves.begin(), moves.end(), [&](const TaskMove &m) { return m.task_id == moved.task_id; });
-    core::TaskState before = found->from;
-    int number = found->expected_moves;
-    for (const auto &hop : found->hops) {
-      rows.add(moved.task_id, ++number, before, hop.to, hop.metadata, hop.at);
-      before = hop.to;
+  {
+    pg::Table tasks(tasks_table, pg::Table::Use::kWrite);
+    const Oid state_type = tasks.type(task_column::kState);
+    const auto add = [&](std::int64_t task_id, int number, core::TaskState before, core::TaskState after, const std::string &metadata, TimestampTz when) {
+      rows.insert(rows.end(), {Int64GetDatum(task_id), Int32GetDatum(number * 10), state_datum(state_type, before), state_datum(state_type, after), metadata_datum(metadata),
+                TimestampTzGetDatum(when)});
+    };
+    for (const TaskMove &move : moves) {
+      check_hops(move);
+      const std::optional<TaskChange> done = move_task(tasks, move, state_type);
+      if (!done) continue;
+      const MovedTask &moved = done->moved;
+      core::TaskState before = move.from;
+      int number = move.expected_moves;
+      for (const auto &hop : move.hops) {
+        add(moved.task_id, ++number, before, hop.to, hop.metadata, hop.at);
+        before = hop.to;
+      }
+      if (moved.completed_now) add(moved.task_id, ++number, before, moved.state, {}, done->finished_at);
+      const bool over = core::finished(moved.state);
+      if (over) task_finished(moved.task_id);
+      if (done->has_deadline && over != core::finished(move.from)) (over ? deadlines_over : deadlines_again).push_back(moved.task_id);
+      out.push_back(moved);
     }
-    if (moved.state != before) {
-      rows.add(moved.task_id, ++number, before, moved.state, {}, updated.rows.timestamp(i, 7));
-      moved.completed_now = true;
-    }
-    const bool over = core::finished(moved.state);
-    if (over) task_finished(moved.task_id);
-    if (updated.rows.boolean(i, 8) && over != core::finished(found->from)) (over ? deadlines_over : deadlines_again).push_back(moved.task_id);
-    out.push_back(moved);
   }
-  rows.write();
+  if (!rows.empty()) pg::Table(task_transitions_table, pg::Table::Use::kWrite).insert(rows);
   drop_deadlines(deadlines_over);
   add_deadlines(deadlines_again);
   return out;

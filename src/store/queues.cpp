@@ -31,41 +31,7 @@ constinit pg::Query delete_item{
     " DELETE FROM tasker.queue_items i USING taken t WHERE i.task_id = t.task_id AND i.step_no = t.step_no AND i.element = t.element",
     3, {INT8OID, INT4OID, INT4OID}};
 
-constinit pg::Query insert_lease_rows{
-    "INSERT INTO tasker.leases (task_id, step_no, element, queue, moves, claim_token, worker, claimed_by, claimed_at, lease_until)"
-    " SELECT u.task_id, u.step_no, u.element, $5, u.moves, gen_random_uuid(), $6, $7::oid::regrole, $8, $9 FROM unnest($1, $2, $3, $4) AS u(task_id, step_no, element, moves)"
-    " ON CONFLICT (task_id, step_no, element) DO UPDATE SET queue = excluded.queue, moves = excluded.moves, claim_token = excluded.claim_token,"
-    " worker = excluded.worker, claimed_by = excluded.claimed_by, claimed_at = excluded.claimed_at, lease_until = excluded.lease_until"
-    " RETURNING task_id, step_no, element, claim_token",
-    9, {INT8ARRAYOID, INT4ARRAYOID, INT4ARRAYOID, INT4ARRAYOID, TEXTOID, TEXTOID, OIDOID, TIMESTAMPTZOID, TIMESTAMPTZOID}};
 
-constinit pg::Query delete_valid_leases{
-    "DELETE FROM tasker.leases l USING unnest($1, $2, $3, $4) AS u(task_id, step_no, element, token)"
-    " WHERE l.task_id = u.task_id AND l.step_no = u.step_no AND l.element = u.element AND l.task_id = ANY ($1)"
-    " AND l.claim_token = u.token AND l.lease_until > clock_timestamp()"
-    " RETURNING l.task_id, l.step_no, l.element, l.queue, l.worker, l.moves",
-    4, {INT8ARRAYOID, INT4ARRAYOID, INT4ARRAYOID, UUIDARRAYOID}};
-constinit pg::Query update_lease{
-    "UPDATE tasker.leases l SET lease_until = greatest(l.lease_until, $5) WHERE l.task_id = $1 AND l.step_no = $2 AND l.element = $3 AND l.claim_token = $4"
-    " AND l.lease_until > clock_timestamp() AND EXISTS (SELECT FROM tasker.workflow_steps s WHERE s.task_id = $1 AND s.step_no = $2 AND s.element = $3 AND s.moves = l.moves)"
-    " RETURNING l.lease_until",
-    5, {INT8OID, INT4OID, INT4OID, UUIDOID, TIMESTAMPTZOID}};
-constinit pg::Query delete_lease{"DELETE FROM tasker.leases l WHERE l.task_id = $1 AND l.step_no = $2 AND l.element = $3", 3, {INT8OID, INT4OID, INT4OID}};
-constinit pg::Query delete_expired_lease{
-    "DELETE FROM tasker.leases l WHERE l.task_id = $1 AND l.step_no = $2 AND l.element = $3 AND l.lease_until <= clock_timestamp()", 3, {INT8OID, INT4OID, INT4OID}};
-constinit pg::Query select_lease{"SELECT 1 FROM tasker.leases l WHERE l.task_id = $1 AND l.step_no = $2 AND l.element = $3", 3, {INT8OID, INT4OID, INT4OID}};
-constinit pg::Query select_overdue{
-    "SELECT l.task_id, l.step_no, l.element FROM tasker.leases l WHERE l.queue = $1 AND (l.lease_until <= clock_timestamp()"
-    " OR EXISTS (SELECT FROM tasker.timers m WHERE m.task_id = l.task_id AND m.step_no = l.step_no AND m.element = l.element AND m.kind = 'timeout' AND m.due_at <= clock_timestamp()))"
-    " ORDER BY l.task_id, l.step_no, l.element LIMIT $2 FOR UPDATE SKIP LOCKED",
-    2, {TEXTOID, INT8OID}};
-constinit pg::Query select_lease_facts{
-    "SELECT (SELECT l.lease_until FROM tasker.leases l WHERE l.task_id = $1 AND l.step_no = $2 AND l.element = $3 AND l.claim_token = $4),"
-    " EXISTS (SELECT FROM tasker.leases l WHERE l.task_id = $1 AND l.step_no = $2 AND l.element = $3 AND l.claim_token <> $4),"
-    " s.state::text, coalesce((SELECT x.to_state::text FROM tasker.workflow_step_transitions x WHERE x.task_id = $1 AND x.step_no = $2 AND x.element = $3"
-    "   AND x.from_state = 'in_progress' AND x.metadata ->> 'claim_token' = $4::text ORDER BY x.sort_key DESC LIMIT 1), '')"
-    " FROM tasker.workflow_steps s WHERE s.task_id = $1 AND s.step_no = $2 AND s.element = $3",
-    4, {INT8OID, INT4OID, INT4OID, UUIDOID}};
 
 constinit pg::Query select_limit{"SELECT l.max_claimed FROM tasker.queue_limits l WHERE l.queue = $1", 1, {TEXTOID}};
 constinit pg::Query lock_limit{"SELECT l.max_claimed FROM tasker.queue_limits l WHERE l.queue = $1 FOR NO KEY UPDATE", 1, {TEXTOID}};
@@ -276,71 +242,6 @@ void QueueWaiter::pause(long milliseconds) {
     ResetLatch(MyLatch);
     CHECK_FOR_INTERRUPTS();
   });
-}
-
-std::vector<Datum> insert_leases(const std::vector<NewLease> &leases, const LeaseTerms &terms) {
-  if (leases.empty()) return {};
-  KeyArrays arrays;
-  pg::ArrayBuilder moves(INT4OID);
-  for (const NewLease &lease : leases) {
-    arrays.add(lease.key);
-    moves.int4(lease.moves);
-  }
-  const pg::Result made = pg::execute(insert_lease_rows, arrays.params().datum(moves.datum()).text(terms.queue).text(terms.worker).oid(terms.claimed_by)
-                                                             .timestamp(terms.claimed_at).timestamp(terms.until));
-  std::vector<Datum> tokens(leases.size());
-  for (std::uint64_t i = 0; i < made.rows.size(); i++) {
-    const StepKey key{made.rows.int8(i, 1), made.rows.int4(i, 2), made.rows.int4(i, 3)};
-    const auto lease = std::find_if(leases.begin(), leases.end(), [&](const NewLease &l) { return l.key == key; });
-    const Datum token = made.rows.datum(i, 4);
-    tokens.at(static_cast<std::size_t>(lease - leases.begin())) = pg::call([=] { return datumCopy(token, false, UUID_LEN); });
-  }
-  return tokens;
-}
-
-std::vector<HeldLease> take_leases(const std::vector<LeaseToken> &tokens) {
-  KeyArrays arrays;
-  pg::ArrayBuilder token(UUIDOID);
-  for (const LeaseToken &each : tokens) {
-    arrays.add(each.key);
-    token.add(each.token);
-  }
-  const pg::Result gone = pg::execute(delete_valid_leases, arrays.params().datum(token.datum()));
-  std::vector<HeldLease> out;
-  for (std::uint64_t i = 0; i < gone.rows.size(); i++)
-    out.push_back({{gone.rows.int8(i, 1), gone.rows.int4(i, 2), gone.rows.int4(i, 3)}, gone.rows.text(i, 4), gone.rows.text(i, 5), gone.rows.int4(i, 6)});
-  return out;
-}
-
-std::optional<TimestampTz> extend_lease(const LeaseToken &token, TimestampTz until) {
-  const pg::Result extended = pg::execute(update_lease, key_params(token.key).datum(token.token).timestamp(until));
-  if (extended.rows.empty()) return std::nullopt;
-  return extended.rows.timestamp(0, 1);
-}
-
-void drop_lease(const StepKey &key) { pg::execute(delete_lease, key_params(key)); }
-
-// A row that was extended while this waited for it no longer meets the condition.
-bool drop_expired_lease(const StepKey &key) {
-  return pg::execute(delete_expired_lease, key_params(key)).processed > 0 || pg::execute(select_lease, key_params(key)).rows.empty();
-}
-
-std::vector<StepKey> overdue_leases(const std::string &queue, int limit) {
-  const pg::Result found = pg::execute(select_overdue, pg::Params().text(queue).int8(limit));
-  std::vector<StepKey> out;
-  for (std::uint64_t i = 0; i < found.rows.size(); i++) out.push_back({found.rows.int8(i, 1), found.rows.int4(i, 2), found.rows.int4(i, 3)});
-  return out;
-}
-
-LeaseFacts lease_facts(const LeaseToken &token) {
-  const pg::Result found = pg::execute(select_lease_facts, key_params(token.key).datum(token.token));
-  LeaseFacts facts;
-  if (found.rows.empty()) return facts;
-  facts.until = found.rows.timestamp_or_null(0, 1);
-  facts.other = found.rows.boolean(0, 2);
-  facts.state = found.rows.text(0, 3);
-  facts.ended_as = found.rows.text(0, 4);
-  return facts;
 }
 
 std::optional<int> queue_limit(const std::string &queue, bool lock) {

@@ -1,34 +1,18 @@
 #include "store/runs.hpp"
 
+#include <unordered_map>
+
 #include "pg/memory.hpp"
-#include "store/key_arrays.hpp"
+#include "store/shapes.hpp"
 
 namespace tasker::store {
 
 namespace {
 
-constinit pg::Query select_runs{
-    "SELECT t.task_id, t.home, t.named_task_id, t.owner::oid, t.priority, t.state::text, t.moves, t.live, t.paused, t.failing, t.uneven, t.run_at,"
-    " t.created_at, t.correlation_id, t.context, s.step_no, s.element, s.state::text, s.moves, s.attempts, s.generation, s.waiting_on, s.crashes,"
-    " s.max_attempts, s.permanent, s.next_attempt_at, t.deadline_at, s.started_at"
-    " FROM unnest($1, $2, $3) WITH ORDINALITY AS u(task_id, step_no, element, ord)"
-    " JOIN tasker.tasks t ON t.task_id = u.task_id"
-    " JOIN tasker.workflow_steps s ON s.task_id = u.task_id AND s.step_no = u.step_no AND s.element = u.element ORDER BY u.ord",
-    3, {INT8ARRAYOID, INT4ARRAYOID, INT4ARRAYOID}};
-
-constinit pg::Query select_results{
-    "SELECT s.task_id, s.step_no, s.element, s.state::text, s.result FROM unnest($1, $2, $3) AS u(task_id, step_no, element)"
-    " JOIN tasker.workflow_steps s ON s.task_id = u.task_id AND s.step_no = u.step_no AND s.element = u.element",
-    3, {INT8ARRAYOID, INT4ARRAYOID, INT4ARRAYOID}};
-
-constinit pg::Query update_counters{
-    "UPDATE tasker.workflow_steps c SET waiting_on = c.waiting_on - u.done FROM unnest($1, $2, $3, $4) AS u(task_id, step_no, element, done)"
-    " WHERE c.task_id = u.task_id AND c.step_no = u.step_no AND c.element = u.element RETURNING c.task_id, c.step_no, c.element, c.waiting_on = 0 AND c.state = 'pending'",
-    4, {INT8ARRAYOID, INT4ARRAYOID, INT4ARRAYOID, INT4ARRAYOID}};
-
-Datum copy_jsonb(const pg::Rows &rows, std::uint64_t row, int column, MemoryContext context) {
-  if (rows.is_null(row, column)) return Datum(0);
-  const Datum value = rows.datum(row, column);
+// A value of a row that is about to go, in the context given.
+Datum copy_jsonb(const pg::TableRow &row, int column, MemoryContext context) {
+  if (row.nulls[column]) return Datum(0);
+  const Datum value = row.values[column];
   return pg::call([=] {
     MemoryContext old = MemoryContextSwitchTo(context);
     const Datum copy = PointerGetDatum(PG_DETOAST_DATUM_COPY(value));
@@ -37,47 +21,93 @@ Datum copy_jsonb(const pg::Rows &rows, std::uint64_t row, int column, MemoryCont
   });
 }
 
+TaskRow read_task(const pg::TableRow &row, Oid state_type) {
+  using namespace task_column;
+  TaskRow t;
+  t.task_id = DatumGetInt64(row.values[kTaskId]);
+  t.home = DatumGetInt64(row.values[kHome]);
+  t.named_task_id = DatumGetInt32(row.values[kNamedTaskId]);
+  t.owner = DatumGetObjectId(row.values[kOwner]);
+  t.priority = DatumGetInt32(row.values[kPriority]);
+  t.state = task_state_of(state_type, row.values[kState]);
+  t.moves = DatumGetInt32(row.values[kMoves]);
+  t.live = DatumGetBool(row.values[kLive]);
+  t.paused = DatumGetBool(row.values[kPaused]);
+  t.failing = DatumGetBool(row.values[kFailing]);
+  t.uneven = DatumGetBool(row.values[kUneven]);
+  t.run_at = DatumGetTimestampTz(row.values[kRunAt]);
+  t.deadline_at = timestamp_or_null(row, kDeadlineAt);
+  return t;
+}
+
+StepRow read_step(const pg::TableRow &row, const StepKey &key, Oid state_type) {
+  using namespace step_column;
+  StepRow s;
+  s.key = key;
+  s.state = step_state_of(state_type, row.values[kState]);
+  s.moves = DatumGetInt32(row.values[kMoves]);
+  s.attempts = DatumGetInt32(row.values[kAttempts]);
+  s.generation = DatumGetInt32(row.values[kGeneration]);
+  s.waiting_on = DatumGetInt32(row.values[kWaitingOn]);
+  s.crashes = DatumGetInt32(row.values[kCrashes]);
+  if (!row.nulls[kMaxAttempts]) s.max_attempts = DatumGetInt32(row.values[kMaxAttempts]);
+  s.permanent = DatumGetBool(row.values[kPermanent]);
+  s.next_attempt_at = timestamp_or_null(row, kNextAttemptAt);
+  s.started_at = timestamp_or_null(row, kStartedAt);
+  return s;
+}
+
+// What a task's row says for all its steps.
+struct LoadedTask {
+  TaskRow row;
+  Datum context = 0;
+  std::optional<std::string> correlation_id;
+  bool delayed = false;
+};
+
+std::optional<LoadedTask> load_task(pg::Table &tasks, std::int64_t task_id, MemoryContext context) {
+  const pg::TableRow row = find_task(tasks, task_id);
+  if (!row) return std::nullopt;
+  LoadedTask out;
+  out.row = read_task(row, tasks.type(task_column::kState));
+  out.context = copy_jsonb(row, task_column::kContext, context);
+  if (!row.nulls[task_column::kCorrelationId]) out.correlation_id = pg::to_string(row.values[task_column::kCorrelationId]);
+  out.delayed = out.row.run_at > DatumGetTimestampTz(row.values[task_column::kCreatedAt]);
+  return out;
+}
+
 }  // namespace
 
 std::vector<LoadedStep> load_steps(const std::vector<StepKey> &keys, MemoryContext context) {
   std::vector<LoadedStep> out;
   if (keys.empty()) return out;
-  KeyArrays arrays;
-  for (const StepKey &key : keys) arrays.add(key);
-  const pg::Result found = pg::execute(select_runs, arrays.params());
-  const pg::Rows &r = found.rows;
-  for (std::uint64_t i = 0; i < r.size(); i++) {
+  out.reserve(keys.size());
+  pg::Table tasks(tasks_table, pg::Table::Use::kRead), steps(steps_table, pg::Table::Use::kRead);
+  const Oid state_type = steps.type(step_column::kState);
+  std::unordered_map<std::int64_t, std::optional<LoadedTask>> loaded;
+  for (const StepKey &key : keys) {
+    const auto [task, first] = loaded.try_emplace(key.task_id);
+    if (first) task->second = load_task(tasks, key.task_id, context);
+    if (!task->second) continue;
+    const pg::TableRow row = find_step(steps, key);
+    if (!row) continue;
     LoadedStep l;
-    TaskRow &t = l.task;
-    t.task_id = r.int8(i, 1);
-    t.home = r.int8(i, 2);
-    t.named_task_id = r.int4(i, 3);
-    t.owner = r.oid(i, 4);
-    t.priority = r.int4(i, 5);
-    t.state = core::parse_task_state(r.text(i, 6)).value();
-    t.moves = r.int4(i, 7);
-    t.live = r.boolean(i, 8);
-    t.paused = r.boolean(i, 9);
-    t.failing = r.boolean(i, 10);
-    t.uneven = r.boolean(i, 11);
-    t.run_at = r.timestamp(i, 12);
-    l.delayed = t.run_at > r.timestamp(i, 13);
-    l.correlation_id = r.text_or_null(i, 14);
-    l.context = copy_jsonb(r, i, 15, context);
-    StepRow &s = l.step;
-    s.key = {t.task_id, r.int4(i, 16), r.int4(i, 17)};
-    s.state = core::parse_step_state(r.text(i, 18)).value();
-    s.moves = r.int4(i, 19);
-    s.attempts = r.int4(i, 20);
-    s.generation = r.int4(i, 21);
-    s.waiting_on = r.int4(i, 22);
-    s.crashes = r.int4(i, 23);
-    if (!r.is_null(i, 24)) s.max_attempts = r.int4(i, 24);
-    s.permanent = r.boolean(i, 25);
-    s.next_attempt_at = r.timestamp_or_null(i, 26);
-    t.deadline_at = r.timestamp_or_null(i, 27);
-    s.started_at = r.timestamp_or_null(i, 28);
+    l.task = task->second->row;
+    l.step = read_step(row, key, state_type);
+    l.context = task->second->context;
+    l.correlation_id = task->second->correlation_id;
+    l.delayed = task->second->delayed;
     out.push_back(std::move(l));
+  }
+  return out;
+}
+
+std::unordered_map<std::int64_t, int> definitions_of(const std::vector<std::int64_t> &task_ids) {
+  std::unordered_map<std::int64_t, int> out;
+  pg::Table tasks(tasks_table, pg::Table::Use::kRead);
+  for (const std::int64_t id : task_ids) {
+    if (out.contains(id)) continue;
+    if (const pg::TableRow row = find_task(tasks, id)) out.emplace(id, DatumGetInt32(row.values[task_column::kNamedTaskId]));
   }
   return out;
 }
@@ -85,15 +115,11 @@ std::vector<LoadedStep> load_steps(const std::vector<StepKey> &keys, MemoryConte
 std::vector<ParentResult> load_results(const std::vector<StepKey> &keys, MemoryContext context) {
   std::vector<ParentResult> out;
   if (keys.empty()) return out;
-  KeyArrays arrays;
-  for (const StepKey &key : keys) arrays.add(key);
-  const pg::Result found = pg::execute(select_results, arrays.params());
-  for (std::uint64_t i = 0; i < found.rows.size(); i++) {
-    ParentResult parent;
-    parent.key = {found.rows.int8(i, 1), found.rows.int4(i, 2), found.rows.int4(i, 3)};
-    parent.state = core::parse_step_state(found.rows.text(i, 4)).value();
-    parent.result = copy_jsonb(found.rows, i, 5, context);
-    out.push_back(parent);
+  pg::Table steps(steps_table, pg::Table::Use::kRead);
+  const Oid state_type = steps.type(step_column::kState);
+  for (const StepKey &key : keys) {
+    const pg::TableRow row = find_step(steps, key);
+    if (row) out.push_back({key, step_state_of(state_type, row.values[step_column::kState]), copy_jsonb(row, step_column::kResult, context)});
   }
   return out;
 }
@@ -101,15 +127,19 @@ std::vector<ParentResult> load_results(const std::vector<StepKey> &keys, MemoryC
 std::vector<StepKey> count_down(const std::vector<CounterChange> &changes) {
   std::vector<StepKey> ready;
   if (changes.empty()) return ready;
-  KeyArrays arrays;
-  pg::ArrayBuilder done(INT4OID);
+  pg::Table steps(steps_table, pg::Table::Use::kWrite);
+  const Oid state_type = steps.type(step_column::kState);
   for (const CounterChange &change : changes) {
-    arrays.add(change.child);
-    done.int4(change.parents_done);
+    pg::TableRow row = find_step(steps, change.child);
+    for (auto wrote = pg::Table::Wrote::kChanged; row && wrote == pg::Table::Wrote::kChanged;) {
+      const int left = DatumGetInt32(row.values[step_column::kWaitingOn]) - change.parents_done;
+      const bool pending = step_state_of(state_type, row.values[step_column::kState]) == core::StepState::kPending;
+      pg::RowChange counter;
+      counter.int4(step_column::kWaitingOn, left);
+      wrote = steps.update(row, counter);
+      if (wrote == pg::Table::Wrote::kDone && left == 0 && pending) ready.push_back(change.child);
+    }
   }
-  const pg::Result updated = pg::execute(update_counters, arrays.params().datum(done.datum()));
-  for (std::uint64_t i = 0; i < updated.rows.size(); i++)
-    if (updated.rows.boolean(i, 4)) ready.push_back({updated.rows.int8(i, 1), updated.rows.int4(i, 2), updated.rows.int4(i, 3)});
   return ready;
 }
 

@@ -2,6 +2,7 @@
 // pg::OwnerScope and pg::Spi.
 #pragma once
 
+#include <unordered_map>
 #include <vector>
 
 #include "store/facts.hpp"
@@ -18,6 +19,9 @@ struct LoadedStep {
 };
 // Rows that no longer exist are left out; order as given.
 std::vector<LoadedStep> load_steps(const std::vector<StepKey> &keys, MemoryContext context);
+
+// task_id → named_task_id of the tasks that exist.
+std::unordered_map<std::int64_t, int> definitions_of(const std::vector<std::int64_t> &task_ids);
 
 struct ParentResult {
   StepKey key;

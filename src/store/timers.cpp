@@ -2,23 +2,15 @@
 
 #include <algorithm>
 #include <iterator>
+#include <string_view>
 
 #include "store/hints.hpp"
 #include "store/key_arrays.hpp"
+#include "store/shapes.hpp"
 
 namespace tasker::store {
 
 namespace {
-
-constinit pg::Query insert_timers{
-    "INSERT INTO tasker.timers (task_id, step_no, element, kind, due_at)"
-    " SELECT task_id, step_no, element, CASE step_no WHEN 0 THEN 'run_at' ELSE 'backoff' END, due_at FROM unnest($1, $2, $3, $4) AS u(task_id, step_no, element, due_at)",
-    4, {INT8ARRAYOID, INT4ARRAYOID, INT4ARRAYOID, TIMESTAMPTZARRAYOID}};
-
-constinit pg::Query delete_timers{
-    "DELETE FROM tasker.timers m USING unnest($1, $2, $3) AS u(task_id, step_no, element)"
-    " WHERE m.task_id = u.task_id AND m.step_no = u.step_no AND m.element = u.element AND m.kind <> 'deadline'",
-    3, {INT8ARRAYOID, INT4ARRAYOID, INT4ARRAYOID}};
 
 constinit pg::Query insert_deadlines{
     "INSERT INTO tasker.timers (task_id, kind, due_at) SELECT t.task_id, 'deadline', t.deadline_at FROM unnest($1) AS u(task_id)"
@@ -28,16 +20,6 @@ constinit pg::Query insert_deadlines{
 
 constinit pg::Query delete_deadlines{
     "DELETE FROM tasker.timers m WHERE m.task_id = ANY ($1) AND m.step_no = 0 AND m.element = -1 AND m.kind = 'deadline'", 1, {INT8ARRAYOID}};
-
-constinit pg::Query upsert_step_timers{
-    "INSERT INTO tasker.timers (task_id, step_no, element, kind, due_at) SELECT * FROM unnest($1, $2, $3, $4, $5)"
-    " ON CONFLICT (task_id, step_no, element, kind) DO UPDATE SET due_at = excluded.due_at",
-    5, {INT8ARRAYOID, INT4ARRAYOID, INT4ARRAYOID, TEXTARRAYOID, TIMESTAMPTZARRAYOID}};
-
-constinit pg::Query delete_step_timers{
-    "DELETE FROM tasker.timers m USING unnest($1, $2, $3) AS u(task_id, step_no, element)"
-    " WHERE m.task_id = u.task_id AND m.step_no = u.step_no AND m.element = u.element AND m.kind = $4",
-    4, {INT8ARRAYOID, INT4ARRAYOID, INT4ARRAYOID, TEXTOID}};
 
 constinit pg::Query select_due{
     "SELECT m.task_id, m.step_no, m.element, m.kind, m.due_at FROM unnest($1, $2, $3) AS u(task_id, step_no, element)"
@@ -62,34 +44,59 @@ Datum id_array(const std::vector<std::int64_t> &ids) {
   return array.datum();
 }
 
+std::string_view kind_of(const pg::TableRow &row) {
+  const text *kind = DatumGetTextPP(row.values[timer_column::kKind]);  // short: it is never stored out of line
+  return {VARDATA_ANY(kind), static_cast<std::size_t>(VARSIZE_ANY_EXHDR(kind))};
+}
+
+template <class Wanted>
+void remove_timers(const std::vector<StepKey> &keys, Wanted wanted) {
+  if (keys.empty()) return;
+  pg::Table table(timers_table, pg::Table::Use::kWrite);
+  for (const StepKey &key : keys)
+    for (pg::TableRow row = find_timer(table, key); row; row = table.next())
+      while (wanted(kind_of(row)) && table.remove(row) == pg::Table::Wrote::kChanged) continue;
+}
+
+bool replace_timer(pg::Table &table, const StepTimer &timer) {
+  for (pg::TableRow row = find_timer(table, timer.key); row; row = table.next()) {
+    if (kind_of(row) != name_of(timer.kind)) continue;
+    pg::RowChange change;
+    change.timestamp(timer_column::kDueAt, timer.due);
+    auto wrote = pg::Table::Wrote::kChanged;
+    while (wrote == pg::Table::Wrote::kChanged) wrote = table.update(row, change);
+    return wrote == pg::Table::Wrote::kDone;
+  }
+  return false;
+}
+
+struct NewTimers {
+  std::vector<Datum> values;
+  void add(const StepKey &key, const char *kind, TimestampTz due) {
+    values.insert(values.end(), {Int64GetDatum(key.task_id), Int32GetDatum(key.step_no), Int32GetDatum(key.element), pg::text_datum(kind), TimestampTzGetDatum(due)});
+  }
+};
+
 }  // namespace
 
 void add_timers(const std::vector<std::pair<StepKey, TimestampTz>> &timers) {
   if (timers.empty()) return;
-  KeyArrays arrays;
-  pg::ArrayBuilder due(TIMESTAMPTZOID);
-  for (const auto &[key, at] : timers) {
-    arrays.add(key);
-    due.timestamp(at);
-  }
-  pg::execute(insert_timers, arrays.params().datum(due.datum()));
+  NewTimers rows;
+  for (const auto &[key, at] : timers) rows.add(key, key.step_no == 0 ? "run_at" : "backoff", at);
+  pg::Table table(timers_table, pg::Table::Use::kWrite);
+  table.insert(rows.values);
 }
 
 void drop_timers(const std::vector<StepKey> &keys) {
-  if (keys.empty()) return;
-  KeyArrays arrays;
-  for (const StepKey &key : keys) arrays.add(key);
-  pg::execute(delete_timers, arrays.params());
+  remove_timers(keys, [](std::string_view kind) { return kind != "deadline"; });
 }
 
 void set_step_timers(const std::vector<StepTimer> &timers) {
   if (timers.empty()) return;
-  KeyArrays arrays;
-  pg::ArrayBuilder kind(TEXTOID), due(TIMESTAMPTZOID);
+  NewTimers rows;
+  pg::Table table(timers_table, pg::Table::Use::kWrite);
   for (const StepTimer &timer : timers) {
-    arrays.add(timer.key);
-    kind.text(name_of(timer.kind));
-    due.timestamp(timer.due);
+    if (!replace_timer(table, timer)) rows.add(timer.key, name_of(timer.kind), timer.due);
     Hint hint{};
     hint.kind = HintKind::kTimer;
     hint.key = timer.key;
@@ -97,14 +104,11 @@ void set_step_timers(const std::vector<StepTimer> &timers) {
     hint.outside = true;
     add_hint(hint);
   }
-  pg::execute(upsert_step_timers, arrays.params().datum(kind.datum()).datum(due.datum()));
+  table.insert(rows.values);
 }
 
 void drop_step_timers(const std::vector<StepKey> &keys, TimerKind kind) {
-  if (keys.empty()) return;
-  KeyArrays arrays;
-  for (const StepKey &key : keys) arrays.add(key);
-  pg::execute(delete_step_timers, arrays.params().text(name_of(kind)));
+  remove_timers(keys, [=](std::string_view name) { return name == name_of(kind); });
 }
 
 std::vector<StepTimer> due_step_timers(const std::vector<StepKey> &keys, TimestampTz now) {

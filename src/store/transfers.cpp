@@ -3,19 +3,12 @@
 #include <set>
 
 #include "store/key_arrays.hpp"
+#include "store/shapes.hpp"
 
 namespace tasker::store {
 
 namespace {
 
-constinit pg::Query insert_transfers{
-    "INSERT INTO tasker.transfers (task_id, step_no, element, moves) SELECT * FROM unnest($1, $2, $3, $4)"
-    " ON CONFLICT (task_id, step_no, element) DO UPDATE SET moves = excluded.moves, begun_at = excluded.begun_at",
-    4, {INT8ARRAYOID, INT4ARRAYOID, INT4ARRAYOID, INT4ARRAYOID}};
-constinit pg::Query delete_transfers{
-    "DELETE FROM tasker.transfers f USING unnest($1, $2, $3) AS u(task_id, step_no, element)"
-    " WHERE f.task_id = u.task_id AND f.step_no = u.step_no AND f.element = u.element",
-    3, {INT8ARRAYOID, INT4ARRAYOID, INT4ARRAYOID}};
 constinit pg::Query select_any{"SELECT 1 FROM tasker.transfers f LIMIT 1", 0, {}};
 constinit pg::Query select_page{
     "SELECT f.task_id, f.step_no, f.element, f.moves FROM tasker.transfers f WHERE (f.task_id, f.step_no, f.element) > ($1, $2, $3)"
@@ -47,14 +40,26 @@ struct TransferArrays {
 }  // namespace
 
 void add_transfers(const std::vector<Transfer> &transfers) {
-  if (!transfers.empty()) pg::execute(insert_transfers, TransferArrays(transfers).params());
+  if (transfers.empty()) return;
+  const Datum now = TimestampTzGetDatum(GetCurrentTimestamp());
+  std::vector<Datum> rows;
+  pg::Table table(transfers_table, pg::Table::Use::kWrite);
+  for (const Transfer &transfer : transfers) {
+    // What an attempt before has left there is over.
+    for (pg::TableRow left = find_transfer(table, transfer.key); left;)
+      if (table.remove(left) != pg::Table::Wrote::kChanged) break;
+    rows.insert(rows.end(), {Int64GetDatum(transfer.key.task_id), Int32GetDatum(transfer.key.step_no), Int32GetDatum(transfer.key.element),
+                             Int32GetDatum(transfer.moves), now});
+  }
+  table.insert(rows);
 }
 
 void drop_transfers(const std::vector<StepKey> &keys) {
   if (keys.empty()) return;
-  KeyArrays arrays;
-  for (const StepKey &key : keys) arrays.add(key);
-  pg::execute(delete_transfers, arrays.params());
+  pg::Table table(transfers_table, pg::Table::Use::kWrite);
+  for (const StepKey &key : keys)
+    for (pg::TableRow row = find_transfer(table, key); row;)
+      if (table.remove(row) != pg::Table::Wrote::kChanged) break;
 }
 
 bool any_transfers() { return !pg::execute(select_any).rows.empty(); }

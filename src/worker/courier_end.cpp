@@ -45,11 +45,6 @@ http::Outcome lost_call(bool repeatable) {
   return outcome;
 }
 
-Datum jsonb_of(const std::string &text) {
-  const char *json = text.c_str();
-  return pg::call([=] { return DirectFunctionCall1(jsonb_in, CStringGetDatum(json)); });
-}
-
 }  // namespace
 
 void Courier::collect() {
@@ -98,6 +93,9 @@ void Courier::write(std::vector<Ended *> &&ends) {
       locked = store::lock_tasks(tasks);
     }
     std::vector<StepKey> keys;
+    std::vector<engine::OutsideEnd> outcomes;
+    std::vector<engine::Batch::Ending> endings;
+    outcomes.reserve(ends.size());
     for (Ended *ended : ends) {
       const store::Transfer &transfer = ended->run.transfer;
       if (std::find(locked.begin(), locked.end(), transfer.key.task_id) != locked.end()) {
@@ -106,10 +104,13 @@ void Courier::write(std::vector<Ended *> &&ends) {
       }
       written.push_back(ended);
       keys.push_back(transfer.key);
-      // False: somebody has moved the step, and nothing is left to be said.
-      if (!ended->run.aborted) (void)batch.end_outside(transfer.key, transfer.moves, end_of(*ended));
+      if (ended->run.aborted) continue;
+      outcomes.push_back(end_of(*ended));
+      endings.push_back({transfer.key, transfer.moves, &outcomes.back()});
     }
     if (written.empty()) return;
+    // Where somebody has moved the step nothing is left to be said.
+    (void)batch.end_outside(endings);
     batch.record();
     {
       pg::OwnerScope as_owner(store::cached_extension_owner());
@@ -153,7 +154,7 @@ engine::OutsideEnd Courier::end_of(const Ended &ended) const {
   engine::OutsideEnd end;
   if (outcome.ok) {
     const auto failure = pg::in_savepoint([&] {
-      end.result = jsonb_of(outcome.result);
+      end.result = pg::jsonb_datum(outcome.result);
       engine::check_result_size(ended.run.step_name, end.result);
     });
     if (!failure) return end;
