@@ -6,6 +6,7 @@
 #include "pg/args.hpp"
 #include "pg/security.hpp"
 #include "store/facts.hpp"
+#include "store/retention.hpp"
 
 using namespace tasker;
 
@@ -124,7 +125,7 @@ TASKER_SQL_FUNCTION(tasker_annotate_task) {
     pg::Spi spi;
     pg::OwnerScope as_owner(store::cached_extension_owner());
     const auto task = store::load_task(task_id, store::RowLock::kNone);
-    if (!task || !engine::may_control(caller, task->owner, task->created_by))
+    if (!task || !engine::may_control(caller, task->owner, task->created_by) || (!task->live && !store::keep_from_removal(task_id)))
       throw tasker::Error(sqlstate::kNoData, "task " + std::to_string(task_id) + " does not exist");
     pg::execute(insert_annotation, pg::Params().int8(task_id).text(type).datum(annotation).oid(session));
     return Datum(0);

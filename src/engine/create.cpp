@@ -161,9 +161,9 @@ Assigned assign_ids(const NewTasks &request, const store::CompiledDefinition &de
   const pg::Result ids = pg::execute(next_ids, pg::Params().int4(static_cast<int>(count)));
   for (std::uint64_t i = 0; i < count; i++) out.ids.push_back(ids.rows.int8(i, 1));
   out.fresh.assign(count, true);
-  bool any = false;
-  for (const auto &key : request.idempotency_keys) any = any || key.has_value();
-  if (!any) return out;
+  std::size_t keyed = 0;
+  for (const auto &key : request.idempotency_keys) keyed += key.has_value() ? 1 : 0;
+  if (keyed == 0) return out;
 
   pg::ArrayBuilder keys(TEXTOID), numbers(INT8OID);
   for (std::size_t i = 0; i < count; i++) {
@@ -172,8 +172,13 @@ Assigned assign_ids(const NewTasks &request, const store::CompiledDefinition &de
     numbers.int8(out.ids[i]);
   }
   const Datum key_array = keys.datum();
-  pg::execute(claim_keys, pg::Params().oid(owner).int4(definition.namespace_id).text(definition.name).datum(key_array).datum(numbers.datum()));
-  const pg::Result found = pg::execute(find_keys, pg::Params().oid(owner).int4(definition.namespace_id).text(definition.name).datum(key_array));
+  const Datum number_array = numbers.datum();
+  pg::Result found;
+  do {
+    pg::execute(claim_keys, pg::Params().oid(owner).int4(definition.namespace_id).text(definition.name).datum(key_array).datum(number_array));
+    TASKER_FAULT("create.keys_claimed");
+    found = pg::execute(find_keys, pg::Params().oid(owner).int4(definition.namespace_id).text(definition.name).datum(key_array));
+  } while (found.rows.size() < keyed);  // the task of a key was removed in between: the key is free
   for (std::uint64_t i = 0; i < found.rows.size(); i++) {
     const std::size_t at = static_cast<std::size_t>(found.rows.int8(i, 1) - 1);
     out.fresh[at] = found.rows.int8(i, 2) == out.ids[at];

@@ -30,7 +30,7 @@ constinit pg::Query find_same{
     "SELECT named_task_id, definition = $4, author::oid FROM tasker.named_tasks WHERE task_namespace_id = $1 AND name = $2"
     " AND version_order = string_to_array($3, '.')::integer[]", 4,
     {INT4OID, TEXTOID, TEXTOID, JSONBOID}};
-constinit pg::Query in_use{"SELECT 1 FROM tasker.tasks t WHERE t.named_task_id = $1 LIMIT 1", 1, {INT4OID}};
+constinit pg::Query in_use{"SELECT 1 FROM tasker.task_summaries z WHERE z.named_task_id = $1 UNION ALL SELECT 1 FROM tasker.tasks t WHERE t.named_task_id = $1 LIMIT 1", 1, {INT4OID}};
 constinit pg::Query drop_definition{"DELETE FROM tasker.named_tasks WHERE named_task_id = $1", 1, {INT4OID}};
 constinit pg::Query add_task{
     "INSERT INTO tasker.named_tasks (task_namespace_id, name, version, version_order, description, definition, context_schema, run_as, author,"

@@ -9,6 +9,7 @@
 #include "pg/security.hpp"
 #include "pg/xact.hpp"
 #include "store/hints.hpp"
+#include "store/retention.hpp"
 #include "store/settings.hpp"
 
 namespace tasker::engine {
@@ -29,10 +30,8 @@ constinit pg::Query insert_signal{
 std::string dump(const core::json &value) { return value.dump(-1, ' ', false, core::json::error_handler_t::replace); }
 
 Datum jsonb_of(const core::json &value, MemoryContext memory) {
-  const std::string text = dump(value);
-  const char *chars = text.c_str();
   pg::ContextScope scope(memory);
-  return pg::call([=] { return DirectFunctionCall1(jsonb_in, CStringGetDatum(chars)); });
+  return pg::jsonb_datum(dump(value));
 }
 
 // What pg_strtotime and its kin accept; an interval of the past is fine, no end of time is.
@@ -146,6 +145,7 @@ std::int64_t send_signal(std::int64_t task_id, const std::string &name, Datum pa
   if (size > static_cast<std::size_t>(store::settings.max_result_size_kb) * 1024)
     throw tasker::Error("54000", "the payload of the signal has " + std::to_string(size) + " bytes, more than tasker.max_result_size", {},
                         "Write it to a table and send its key.");
+  if (!task->live && !store::keep_from_removal(task_id)) throw tasker::Error(sqlstate::kNoData, what + " does not exist");
   pg::ArrayBuilder array(INT4OID);
   for (const int step : steps) array.int4(step);
   const pg::Result added = pg::execute(insert_signal, pg::Params().int8(task_id).text(name).datum(payload).datum(array.datum()).oid(sender));
