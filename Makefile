@@ -29,10 +29,13 @@ SQL_PIECES = \
 	src/api/pauses.sql \
 	src/api/schedules.sql \
 	src/api/dead_letters.sql \
+	src/api/retention.sql \
 	src/api/retries.sql \
 	src/api/readiness.sql \
 	src/api/diagnose.sql \
+	src/api/graph.sql \
 	src/api/health.sql \
+	src/api/concurrency.sql \
 	src/api/views.sql \
 	src/store/finish.sql \
 	src/api/grants.sql

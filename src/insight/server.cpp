@@ -3,6 +3,7 @@
 
 #include "insight/diagnose.hpp"
 #include "pg/spi.hpp"
+#include "store/concurrency.hpp"
 #include "store/settings.hpp"
 #include "store/shared_state.hpp"
 
@@ -96,7 +97,7 @@ core::ServerCase look_at_server(std::int64_t task_id, bool live) {
   server.standby = RecoveryInProgress();
   server.preloaded = store::shared != nullptr;
   server.max_executors = store::settings.max_executors;
-  server.max_concurrent_steps = store::settings.max_concurrent_steps;
+  server.max_concurrent_steps = store::concurrency_in_force().limit;
   server.max_worker_processes = max_worker_processes;
   if (server.preloaded) {
     const int dispatchers = look_at_dispatchers(server, task_id);

@@ -8,6 +8,7 @@ struct Settings {
   int executor_slots = 64;
   int reserved_worker_slots = 2;
   int ready_buffer = 50000;
+  int retention_s = 90 * 86400;
   int max_databases = 64;
   int executor_idle_timeout_s = 60;
   int executor_max_memory_kb = 256 * 1024;
@@ -19,7 +20,11 @@ struct Settings {
   int http_max_response_kb = 1024;
   int sweep_interval_s = 300;
   int crash_limit = 3;
+  int min_concurrent_steps = 3;
   int max_concurrent_steps = 12;
+  int concurrency_interval_s = 30;
+  bool dynamic_concurrency = true;
+  bool adaptive_batching = true;
   int breaker_failure_threshold = 5;
   int breaker_window_ms = 60'000;
   int breaker_open_time_ms = 30'000;

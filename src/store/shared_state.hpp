@@ -11,6 +11,7 @@
 #include <cstdint>
 #include <optional>
 
+#include "core/batching.hpp"
 #include "core/breaker.hpp"
 #include "core/retry.hpp"
 #include "pg/bridge.hpp"
@@ -42,7 +43,7 @@ struct Hint {
 };
 
 inline constexpr int kRingSize = 1024;
-inline constexpr int kMailboxSize = 64;
+inline constexpr int kMailboxSize = 128;
 inline constexpr int kWaitBuckets = 64;
 
 enum class DatabaseState : std::uint8_t {
@@ -70,6 +71,8 @@ struct DatabaseSlot {
   int failures;            // of starts in a row
   TimestampTz retry_at;    // not before
   TimestampTz stopping_until;
+  int concurrency;         // executors it may have, as its dispatcher decided last; 0: not yet
+  TimestampTz concurrency_at;
   pg_atomic_uint64 pause_generation;  // raised by whoever may have changed what is paused; see store/pauses.hpp
   int ring_head, ring_count;
   Hint ring[kRingSize];
@@ -97,7 +100,6 @@ struct ExecutorSlot {
   // What runs now. run_number is 0 outside user code; each handler call gets the next number.
   std::uint64_t run_number, last_run;
   std::uint64_t cancel_run, preempt_run;  // runs the dispatcher wants interrupted
-  std::uint32_t cancel_seq;     // raised with each of these, so that a late signal is told from pg_cancel_backend
   bool note_pending;            // an unread crash note of an earlier executor lies in this slot's place
   StepKey current;
   std::int32_t current_moves;
@@ -116,12 +118,17 @@ struct SessionRun {
 };
 inline constexpr int kSessionRuns = 64;
 
-inline constexpr int kStatWindow = 64;
+inline constexpr int kStatWindow = core::kBatchWindow;
 inline constexpr int kStatEntries = 2048;
 // Measured durations of a named step, direct-mapped by hash: a collision forgets the older one.
 struct StepStats {
   std::uint64_t key;
+  Oid database;
+  std::int32_t named_task_id, step_no;
   std::uint32_t runs;
+  std::uint32_t written_runs;  // as of which the row of tasker.batch_learnings is
+  std::int32_t batch_size;     // learnt, before pressure bends it; 0: nothing yet
+  std::uint64_t failed[(kStatWindow + 63) / 64];  // one bit for each of durations_ms
   std::int32_t solo_runs;  // more runs to be made alone, after a commit failure or contention
   float durations_ms[kStatWindow];
   core::RecentOutcomes recent;
@@ -191,6 +198,7 @@ struct SharedState {
   LWLock *stats_lock;
   LWLock *breakers_lock;
   int launcher_pid, launcher_proc;
+  core::Pressure connection_pressure;  // as a dispatcher saw it last
   TimestampTz room_wanted_until;  // an owner without any executor waits for the next that leaves
   bool recovered_to_point_in_time;  // the server was started with recovery.signal
   pg_atomic_uint64 pause_clock;     // the last generation given to any database: none comes twice

@@ -372,7 +372,36 @@ CREATE TABLE tasker.tallies (
   error_steps_retryable bigint NOT NULL DEFAULT 0,
   error_steps_exhausted bigint NOT NULL DEFAULT 0
 );
-COMMENT ON TABLE tasker.tallies IS 'Counts of finished tasks and their steps as differences, summed by readers and folded by the dispatcher, so that health counts cost nothing with history';
+COMMENT ON TABLE tasker.tallies IS 'Counts of the finished tasks that are there, and of their steps, as differences, summed by readers and folded by the dispatcher, so that health counts cost nothing with history';
+
+CREATE TABLE tasker.retention_rules (
+  task_namespace_id integer PRIMARY KEY REFERENCES tasker.task_namespaces,
+  keep interval CHECK (keep >= '0'),
+  changed_by regrole NOT NULL,
+  changed_at timestamptz NOT NULL DEFAULT clock_timestamp()
+);
+COMMENT ON TABLE tasker.retention_rules IS 'How long finished tasks of a namespace are kept, where set_retention has said so; null: for ever. A namespace without a row follows tasker.retention';
+
+CREATE TABLE tasker.retention_marks (
+  task_namespace_id integer PRIMARY KEY REFERENCES tasker.task_namespaces,
+  held_back bigint NOT NULL,
+  oldest_finished_at timestamptz,
+  passed_at timestamptz NOT NULL
+);
+COMMENT ON TABLE tasker.retention_marks IS 'What the dispatcher saw when it last looked for finished tasks to remove: how many are due and stay, because somebody still has to decide about a failed step or holds them locked; and the oldest that stay';
+
+CREATE TABLE tasker.task_summaries (
+  named_task_id integer NOT NULL REFERENCES tasker.named_tasks,
+  day date NOT NULL,
+  state tasker.task_state NOT NULL,
+  tasks bigint NOT NULL,
+  steps bigint NOT NULL,
+  attempts bigint NOT NULL,
+  total_seconds float8 NOT NULL,
+  max_seconds float8 NOT NULL,
+  PRIMARY KEY (named_task_id, day, state)
+) WITH (fillfactor = 70);
+COMMENT ON TABLE tasker.task_summaries IS 'What is left of removed tasks: how many of a definition finished on a day (UTC) in which state, their steps and attempts, and how long they took from start to end';
 
 CREATE TABLE tasker.step_history (
   named_task_id integer NOT NULL,
@@ -387,6 +416,17 @@ CREATE TABLE tasker.step_history (
 );
 CREATE INDEX step_history_hour ON tasker.step_history (hour);
 COMMENT ON TABLE tasker.step_history IS 'How attempts ended, by step, hour and attempt number (10 stands for 10 and more): what retries are predicted from. total_ms and max_ms measure the successes. Gathered in memory and written by the dispatcher every few seconds';
+
+CREATE TABLE tasker.batch_learnings (
+  named_task_id integer NOT NULL,
+  step_no integer NOT NULL,
+  durations_ms float8[] NOT NULL,
+  failed boolean[] NOT NULL,
+  solo_runs integer NOT NULL,
+  written_at timestamptz NOT NULL,
+  PRIMARY KEY (named_task_id, step_no)
+) WITH (fillfactor = 50);
+COMMENT ON TABLE tasker.batch_learnings IS 'The last runs of each step, how long they took and whether they failed, oldest first: what batches are sized by. Learnt in memory and written by the dispatcher every few seconds, so that a restart forgets none of it; see batch_statistics';
 
 CREATE TABLE tasker.schedule_rows (
   schedule_id bigint GENERATED ALWAYS AS IDENTITY PRIMARY KEY,

@@ -14,6 +14,7 @@
 #include "store/pauses.hpp"
 #include "store/settings.hpp"
 #include "store/step_history.hpp"
+#include "store/step_stats.hpp"
 #include "worker/loop.hpp"
 #include "worker/notes.hpp"
 
@@ -74,6 +75,11 @@ void Dispatcher::run() {
   {
     pg::Transaction transaction;
     refresh_home();
+    {
+      pg::OwnerScope as_owner;
+      pg::Spi spi;
+      store::restore_learnings();
+    }
     transaction.commit();
   }
   count_crashes();
@@ -94,9 +100,11 @@ void Dispatcher::run() {
       work_on_tables();
       tend_outside();
       tend_schedules();
+      tend_concurrency();
       assign();
       tend_courier();
       publish_held();
+      tend_retention();
     }
     interrupt_runs();
     const TimestampTz now = GetCurrentTimestamp();
@@ -183,7 +191,7 @@ void Dispatcher::take_hints() {
     if (sweep) {
       page_ = {};
       sweeping_ = recheck_runs_ = true;
-      breakers_written_ = breakers_moved_ = schedules_changed_ = true;
+      breakers_written_ = breakers_moved_ = schedules_changed_ = retention_changed_ = true;
       restart_timers();
       if (home_.held) {
         pg::Transaction transaction;
@@ -192,6 +200,7 @@ void Dispatcher::take_hints() {
       }
     }
     for (int i = 0; i < count; i++) enqueue(hints[i]);
+    if (count > 0 || sweep) retention_.note_work(GetCurrentTimestamp());
     if (count < 256) return;
   }
 }
@@ -329,8 +338,10 @@ void Dispatcher::work_on_tables() {
       history_counted_ = false;
       history_written_at_ = now;
       store::write_history();
+      store::write_learnings();
     }
     if (due) store::trim_history();
+    if (due) store::trim_learnings();
   }
   transaction.commit();
   settle_watched();
@@ -385,7 +396,8 @@ void Dispatcher::settle_watched() {
 }
 
 bool Dispatcher::nothing_to_do() const {
-  return queued_.empty() && outside_.empty() && held_.empty() && in_flight_.empty() && timers_.empty() && !sweeping_ && look_.empty() && !history_counted_ && !schedules_active_;
+  return queued_.empty() && outside_.empty() && held_.empty() && in_flight_.empty() && timers_.empty() && !sweeping_ && look_.empty() && !history_counted_ && !schedules_active_ &&
+         !retention_stays();
 }
 
 long Dispatcher::sleep_ms(TimestampTz now) const {
@@ -402,7 +414,7 @@ long Dispatcher::sleep_ms(TimestampTz now) const {
   if (transfers_left_ && !home_.held && store::look_at_courier(slot_.courier).state == store::CourierState::kNone) until = std::min(until, std::max(courier_start_at_, now));
   for (const auto &[_, queue] : owners_)
     if (!queue.steps.empty() && !home_.held) until = std::min(until, std::max(queue.blocked_until, now + 100 * 1000));
-  if (!home_.held) until = std::min({until, breakers_due(now), schedules_due(now)});
+  if (!home_.held) until = std::min({until, breakers_due(now), schedules_due(now), retention_due()});
   if (empty_since_ != 0) until = std::min(until, empty_since_ + kIdleBeforeLeaving + USECS_PER_SEC);
   return std::max<long>(1, static_cast<long>((until - now) / 1000) + 1);
 }

@@ -16,6 +16,7 @@
 #include <unordered_set>
 #include <vector>
 
+#include "core/retention.hpp"
 #include "pg/bridge.hpp"
 #include "pg/memory.hpp"
 #include "store/breakers.hpp"
@@ -43,6 +44,7 @@ struct OwnerQueue {
   std::priority_queue<QueuedStep> steps;
   TimestampTz blocked_until = 0;   // the owner cannot connect; looked at again then
   TimestampTz waiting_since = 0;   // steps wait and no executor of the owner could take one
+  TimestampTz backlog_since = 0;   // more waits than one mailbox holds
   TimestampTz start_at = 0;        // no executor is started before: there was no worker slot, or the last ones failed
   int failed_starts = 0;           // executors in a row that ended by themselves before they had done anything
   bool told = false;
@@ -91,7 +93,9 @@ class Dispatcher {
   void record_lost_run(const store::ExecutorSlot &lost);
   void assign();
   bool assign_to(Oid owner, OwnerQueue &queue);
-  int pick_executor(Oid owner, bool fast, int *room) const;
+  void tend_backlog(Oid owner, OwnerQueue &queue);
+  std::uint64_t backlog_of(const QueuedStep &step) const;
+  int pick_executor(Oid owner, std::uint64_t limit, int *room) const;
   bool about_to_report(Oid owner) const;
   bool start_executor(Oid owner, OwnerQueue &queue);
   bool make_room(Oid owner, bool first);
@@ -126,9 +130,19 @@ class Dispatcher {
   void drop_paused(HeldSteps &held);
   void tend_probe(const store::BreakerView &view, TimestampTz now);
   TimestampTz breakers_due(TimestampTz now) const;
+  // how many executors (dispatcher_concurrency.cpp)
+  int concurrency_limit() const;
+  void tend_concurrency();
+  void decide_concurrency(TimestampTz now);
+  void shed_executors();
   // schedules (dispatcher_schedules.cpp)
   void tend_schedules();
   TimestampTz schedules_due(TimestampTz now) const;
+  // retention (dispatcher_retention.cpp)
+  void tend_retention();
+  void tell_retention(TimestampTz now);
+  TimestampTz retention_due() const;
+  bool retention_stays() const;
   long sleep_ms(TimestampTz now) const;
   bool driven_by_session(std::int64_t task_id) const;
   bool nothing_to_do() const;
@@ -172,6 +186,7 @@ class Dispatcher {
   bool dropped_ = false;                         // the buffer was full: sweep again when there is room
   TimestampTz swept_at_ = 0, empty_since_ = 0;
   std::vector<ExecutorView> views_;
+  TimestampTz concurrency_at_ = 0;               // when the server was looked at last
   std::unordered_map<int, store::BreakerView> breakers_;  // not closed, by system, as of this pass
   std::unordered_map<int, HeldSteps> held_;               // by system
   KeySet held_keys_;
@@ -184,6 +199,11 @@ class Dispatcher {
   bool schedules_changed_ = true;                // since they were looked at
   bool schedules_active_ = false;                // there are some that will fire: the dispatcher stays
   TimestampTz schedules_due_ = 0;                // when the next one fires
+  core::RetentionWalk retention_;
+  core::RetentionRules retention_rules_;
+  int retention_setting_ = 0;
+  bool retention_changed_ = true;                // the rules may be
+  TimestampTz retention_resume_at_ = 0, trimmed_at_ = 0;
 };
 
 }  // namespace tasker::worker

@@ -8,6 +8,7 @@
 #include "pg/fault.hpp"
 #include "pg/security.hpp"
 #include "pg/xact.hpp"
+#include "store/concurrency.hpp"
 #include "store/hints.hpp"
 #include "store/settings.hpp"
 #include "store/step_stats.hpp"
@@ -24,7 +25,9 @@ using store::Hint;
 using store::HintKind;
 using store::StepKey;
 
-inline constexpr std::uint64_t kFastBacklog = 32;        // entries of fast steps in one mailbox
+// Entries of fast steps in one mailbox: two batches' worth of time, so that there is a next batch when one is committed.
+inline constexpr std::uint64_t kLeastBacklog = 2, kMostBacklog = store::kMailboxSize;
+inline constexpr TimestampTz kBacklogPatience = 5 * 1000;  // more steps than that wait: one more executor helps
 inline constexpr TimestampTz kTerminateAfter = 5 * USECS_PER_SEC;
 inline constexpr TimestampTz kPreemptAfter = USECS_PER_SEC;
 inline constexpr TimestampTz kTakeBackAfter = 20 * 1000;
@@ -33,17 +36,6 @@ inline constexpr TimestampTz kOwnerRetry = 30 * USECS_PER_SEC;
 inline constexpr TimestampTz kFirstStartPause = USECS_PER_SEC / 2;
 inline constexpr TimestampTz kEvictBusyAfter = 250 * 1000;
 inline constexpr TimestampTz kFollowEvery = 100 * 1000;
-
-// Slots of max_worker_processes that tasker may still take; others' workers beyond the reserve are found out by trying.
-int worker_slots_left(int executors) {
-  int others = 0;
-  for (int i = 0; i < store::shared->database_count; i++) {
-    store::DatabaseSlot &slot = store::database_slot(i);
-    if (slot.state == store::DatabaseState::kRunning || slot.state == store::DatabaseState::kStarting) others++;
-    if (slot.courier.state != store::CourierState::kNone) others++;
-  }
-  return max_worker_processes - store::settings.reserved_worker_slots - 1 - others - executors;
-}
 
 }  // namespace
 
@@ -156,15 +148,39 @@ void Dispatcher::assign() {
     OwnerQueue &queue = it->second;
     if (!queue.steps.empty() && queue.blocked_until <= GetCurrentTimestamp())
       while (!queue.steps.empty() && assign_to(it->first, queue)) continue;
+    tend_backlog(it->first, queue);
     if (queue.steps.empty()) queue.waiting_since = 0;
     it = queue.steps.empty() && queue.blocked_until == 0 && queue.failed_starts == 0 ? owners_.erase(it) : std::next(it);
   }
 }
 
-// Best executor for a step: an idle one; for fast steps one whose mailbox has room.
-int Dispatcher::pick_executor(Oid owner, bool fast, int *room) const {
+// Executors of fast steps are never without room for long, however much waits.
+void Dispatcher::tend_backlog(Oid owner, OwnerQueue &queue) {
+  const TimestampTz now = GetCurrentTimestamp();
+  if (queue.steps.size() < kMostBacklog || queue.blocked_until > now) {
+    queue.backlog_since = 0;
+  } else if (queue.backlog_since == 0) {
+    queue.backlog_since = now;
+  } else if (now - queue.backlog_since > kBacklogPatience) {
+    queue.backlog_since = now;
+    start_executor(owner, queue);
+  }
+}
+
+std::uint64_t Dispatcher::backlog_of(const QueuedStep &step) const {
+  if (store::settings.adaptive_batching) {
+    const int batch = store::batch_size(step.named_task_id, step.key.step_no);
+    return std::clamp(2 * static_cast<std::uint64_t>(batch), kLeastBacklog, kMostBacklog);
+  }
+  const double usual_ms = store::step_durations(step.named_task_id, step.key.step_no).p50_ms;
+  const double fit = 2.0 * store::settings.max_batch_duration_ms / std::max(usual_ms, 0.001);
+  return static_cast<std::uint64_t>(std::clamp(fit, static_cast<double>(kLeastBacklog), static_cast<double>(kMostBacklog)));
+}
+
+// Best executor for a step: the one with the least in its mailbox, below `limit` entries.
+int Dispatcher::pick_executor(Oid owner, std::uint64_t limit, int *room) const {
   int best = -1;
-  std::uint64_t best_load = fast ? kFastBacklog : 1;
+  std::uint64_t best_load = limit;
   const TimestampTz now = GetCurrentTimestamp();
   for (int i = 0; i < store::shared->executor_count; i++) {
     ExecutorSlot &slot = store::executor_slot(i);
@@ -175,7 +191,7 @@ int Dispatcher::pick_executor(Oid owner, bool fast, int *room) const {
     if (load >= best_load || busy_with_slow) continue;
     best = i;
     best_load = load;
-    *room = fast ? static_cast<int>(kFastBacklog - load) : 1;
+    *room = static_cast<int>(limit - load);
   }
   return best;
 }
@@ -197,7 +213,7 @@ bool Dispatcher::assign_to(Oid owner, OwnerQueue &queue) {
   if (hold_top(owner, queue)) return true;
   const bool fast = store::is_batchable(queue.steps.top().named_task_id, queue.steps.top().key.step_no, store::settings.max_batch_duration_ms);
   int room = 0;
-  const int index = pick_executor(owner, fast, &room);
+  const int index = pick_executor(owner, fast ? backlog_of(queue.steps.top()) : 1, &room);
   if (index < 0) {
     const TimestampTz now = GetCurrentTimestamp();
     if (queue.waiting_since == 0) queue.waiting_since = now;
@@ -250,8 +266,8 @@ bool Dispatcher::start_executor(Oid owner, OwnerQueue &queue) {
   // One at a time: by the time it is up, the ones there are may have caught up.
   if (starting > 0) return true;
   if (queue.start_at > GetCurrentTimestamp()) return false;
-  bool full = all >= store::settings.max_executors || here >= store::settings.max_concurrent_steps;
-  if (!full && all > 0 && worker_slots_left(all) <= 0) {
+  bool full = all >= store::settings.max_executors || here >= concurrency_limit();
+  if (!full && all > 0 && store::worker_slots_left(all) <= 0) {
     full = true;
     warn_full_worker_table();
   }
@@ -392,13 +408,12 @@ void Dispatcher::interrupt_runs() {
                          slot.current.task_id == hint.key.task_id && (hint.key.step_no == 0 || slot.current.step_no == hint.key.step_no);
         if (hit) {
           slot.cancel_run = slot.run_number;
-          slot.cancel_seq++;
           pid = slot.pid;
           views_[static_cast<std::size_t>(i)].interrupted_run = slot.run_number;
           views_[static_cast<std::size_t>(i)].interrupted_at = GetCurrentTimestamp();
         }
       }
-      if (pid != 0) kill(pid, SIGINT);
+      if (pid != 0) kill(pid, kRunSignal);
     }
     cancelled_tasks_.insert(hint.key.task_id);
   }
@@ -432,7 +447,6 @@ void Dispatcher::watch_runs(TimestampTz now) {
       // Neighbours have finished and wait for the commit, or are to follow it in this batch.
       if ((slot.batch_finished > 0 || slot.batch_size > 1) && now - slot.batch_started > kPreemptAfter && slot.preempt_run != slot.run_number) {
         slot.preempt_run = slot.run_number;
-        slot.cancel_seq++;
         interrupt = slot.pid;
       }
       const bool cancelled_long_ago = view.interrupted_run == slot.run_number && now - view.interrupted_at > kTerminateAfter;
@@ -444,7 +458,7 @@ void Dispatcher::watch_runs(TimestampTz now) {
       if (now - slot.current_started > kTakeBackAfter)
         while (slot.assigned > slot.taken) back.push_back(slot.mailbox[--slot.assigned % store::kMailboxSize]);
     }
-    if (interrupt != 0) kill(interrupt, SIGINT);
+    if (interrupt != 0) kill(interrupt, kRunSignal);
     if (terminate != 0) kill(terminate, SIGTERM);
     for (const store::MailboxEntry &entry : back) {
       in_flight_.erase(entry.key);

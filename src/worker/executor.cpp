@@ -32,28 +32,33 @@ using store::StepKey;
 
 constinit ExecutorSlot *slot = nullptr;
 constinit volatile std::uint64_t current_run = 0;  // 0 outside user code
-constinit volatile std::uint32_t seen_cancels = 0;
 constinit volatile sig_atomic_t foreign_cancel = 0;  // somebody else's signal hit the present handler
 constinit std::uint32_t idle_event = 0;
 
-// Only what is meant for the handler that runs now may interrupt it. The dispatcher names the run; a signal without a
-// name is pg_cancel_backend and counts for the present handler; Postgres's own timeouts signal us too.
+// Only what is meant for the handler that runs now may interrupt it. The dispatcher names the run and has a signal of its
+// own, so that none of its is ever taken for pg_cancel_backend, which counts for the present handler.
+void interrupt() {
+  InterruptPending = true;
+  QueryCancelPending = true;
+}
+
+extern "C" void on_dispatcher(SIGNAL_ARGS) {
+  const int saved = errno;
+  (void)postgres_signal_arg;
+  if (current_run != 0 && (slot->cancel_run == current_run || slot->preempt_run == current_run)) interrupt();
+  SetLatch(MyLatch);
+  errno = saved;
+}
+
+// PostgreSQL's own timeouts come this way, too.
 extern "C" void on_interrupt(SIGNAL_ARGS) {
   const int saved = errno;
   (void)postgres_signal_arg;
-  bool cancel = get_timeout_indicator(LOCK_TIMEOUT, false) || get_timeout_indicator(STATEMENT_TIMEOUT, false);
-  if (current_run != 0) {
-    if (slot->cancel_seq != seen_cancels) {
-      seen_cancels = slot->cancel_seq;
-      cancel = cancel || slot->cancel_run == current_run || slot->preempt_run == current_run;
-    } else {
-      if (!cancel) foreign_cancel = 1;
-      cancel = true;
-    }
-  }
-  if (cancel) {
-    InterruptPending = true;
-    QueryCancelPending = true;
+  if (get_timeout_indicator(LOCK_TIMEOUT, false) || get_timeout_indicator(STATEMENT_TIMEOUT, false)) {
+    interrupt();
+  } else if (current_run != 0) {
+    foreign_cancel = 1;
+    interrupt();
   }
   SetLatch(MyLatch);
   errno = saved;
@@ -224,11 +229,19 @@ class Executor {
     return MemoryContextMemAllocated(TopMemoryContext, true) > limit;
   }
 
-  engine::BatchOptions options(bool solo) const {
+  // A key that this executor holds is in its mailbox: the dispatcher writes behind it only.
+  static std::optional<int> named_task_of(const StepKey &key) {
+    for (std::uint64_t n = slot->done; n != slot->taken; n++)
+      if (const store::MailboxEntry &entry = slot->mailbox[n % store::kMailboxSize]; entry.key == key) return entry.named_task_id;
+    return {};
+  }
+
+  engine::BatchOptions options(bool solo, const StepKey &first) const {
     engine::BatchOptions o;
     o.nonce = nonce_;
     o.solo = solo;
     o.max_duration_ms = store::settings.max_batch_duration_ms;
+    if (const std::optional<int> named = named_task_of(first)) o.max_steps = store::batch_size(*named, first.step_no);
     o.batchable = [](const store::CompiledDefinition &definition, const store::CompiledStep &step) {
       return store::settings.max_batch_duration_ms > 0 &&
              store::is_batchable(definition.named_task_id, step.step_no, store::settings.max_batch_duration_ms);
@@ -259,7 +272,7 @@ class Executor {
       slot->batch_finished = 0;
       slot->batch_size = static_cast<int>(keys.size());
     }
-    engine::Batch batch(options(solo), observer_, memory_.get());
+    engine::Batch batch(options(solo, keys.front()), observer_, memory_.get());
     enum { kLoading, kRunning, kRecording, kCommitting } stage = kLoading;
     try {
       {
@@ -323,7 +336,7 @@ class Executor {
       if (step.type == store::HandlerType::kNoop) continue;
       const int named = outcome.definition->named_task_id;
       if (outcome.kind == engine::OutcomeKind::kRunAlone) store::record_trouble(named, step.step_no);
-      else store::record_duration(named, step.step_no, outcome.duration_ms());
+      else store::record_duration(named, step.step_no, outcome.duration_ms(), outcome.kind == engine::OutcomeKind::kFailed);
     }
     if (batch.touched_temp()) {
       for (const engine::Outcome &outcome : batch.outcomes()) store::record_trouble(outcome.definition->named_task_id, outcome.step().step_no);
@@ -471,6 +484,7 @@ std::int64_t read_nonce() {
 void executor_main(int index) {
   slot = &store::executor_slot(index);
   before_shmem_exit(executor_exit, Datum(0));
+  pqsignal(kRunSignal, on_dispatcher);
   begin_process(on_interrupt);
   install_quit_handler();
   const Oid database = slot->database, owner = slot->owner;

@@ -1,6 +1,8 @@
 // What all of tasker's processes share: their start, their wait, their names.
 #pragma once
 
+#include <signal.h>
+
 #include <cstdint>
 
 #include "pg/bridge.hpp"
@@ -9,6 +11,9 @@ namespace tasker::worker {
 
 // For SIGINT of a process that runs no user code: a lock timeout arrives as one, pg_cancel_backend's is not for us.
 extern "C" void lock_timeouts_only(int);
+
+// From a dispatcher to an executor: look whether the run under way is to be interrupted. SIGINT is everybody's.
+inline constexpr int kRunSignal = SIGUSR2;
 
 // Signal handlers of a process that serves interrupts in its loop; SIGINT as given. Call before the connection.
 void begin_process(pqsigfunc on_interrupt);

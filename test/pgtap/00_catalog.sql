@@ -18,7 +18,7 @@ SELECT set_has('SELECT name FROM relations WHERE relkind = ''r''', $$VALUES ('ta
   ('scope_pauses'), ('schedule_rows'), ('schedule_fires'), ('dead_letter_notes'), ('breakers'), ('breaker_transitions')$$, 'tables');
 SELECT set_eq('SELECT name FROM relations WHERE relkind = ''v''', $$VALUES ('task_status'), ('step_status'), ('ready_steps'), ('blocked_steps'), ('running_steps'),
   ('dead_letters'), ('workers'), ('step_dag_relationships'), ('task_history'), ('named_task_list'), ('handlers'), ('task_annotation_list'), ('dead_letter_note_list'), ('paused_scopes'), ('schedules'), ('schedule_history'), ('circuit_breakers'),
-  ('awaited_signals'), ('sent_signals'), ('queues')$$, 'views');
+  ('awaited_signals'), ('sent_signals'), ('queues'), ('retention_status'), ('batch_statistics')$$, 'views');
 
 PREPARE columns_of(text) AS SELECT a.attname::text COLLATE "default" || ' ' || format_type(a.atttypid, a.atttypmod) FROM pg_attribute AS a
   WHERE a.attrelid = $1::regclass AND a.attnum > 0 AND NOT a.attisdropped ORDER BY a.attnum;
@@ -84,6 +84,9 @@ SELECT set_has('SELECT name, arguments, result FROM routines', $$VALUES
   ('diagnose_task', 'task_id bigint', 'TABLE(step_name text, severity text, finding text, evidence jsonb, advice text, doc text)'),
   ('diagnose_step', 'task_id bigint, step_name text', 'TABLE(step_name text, severity text, finding text, evidence jsonb, advice text, doc text)'),
   ('explain_task', 'task_id bigint', 'text'),
+  ('analyze_template', 'namespace text, name text, version text', 'jsonb'), ('analyze_task', 'task_id bigint', 'jsonb'),
+  ('forecast_task', 'task_id bigint', 'TABLE(remaining_steps integer, p50 timestamp with time zone, p95 timestamp with time zone, samples integer, basis text, confidence text, why text)'),
+  ('task_diagram', 'task_id bigint, format text', 'text'), ('template_diagram', 'namespace text, name text, version text, format text', 'text'),
   ('health_ready', '', 'TABLE(status text, checks jsonb, reasons text[])'), ('health_live', '', 'TABLE(status text, checks jsonb, reasons text[])'),
   ('health_status', '', 'TABLE(status text, checks jsonb, reasons text[])'),
   ('grant_access', 'role regrole, level text, queue text', 'void'), ('revoke_access', 'role regrole, level text, queue text', 'void'),

@@ -131,6 +131,7 @@ for my $what ('work', 'ask') {
   $t->wait_ok("SELECT EXISTS (SELECT FROM tasker.queue_items WHERE task_id = $held)", 'offered: once it is committed', 30);
 }
 # What is cancelled, or out of time, leaves no lease.
+$t->alice("SELECT tasker.cancel_task(task_id) FROM tasker.task_status WHERE name = 'work' AND state IN ('pending', 'in_progress')");
 $t->sql('DELETE FROM tasker.queue_items');
 $id = create('work');
 $t->wait_ok("SELECT EXISTS (SELECT FROM tasker.queue_items WHERE task_id = $id)", 'lease: it is offered', 30);
