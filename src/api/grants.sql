@@ -52,7 +52,6 @@ SELECT pg_catalog.pg_extension_config_dump('tasker.dead_letter_notes', '');
 SELECT pg_catalog.pg_extension_config_dump('tasker.dead_letter_notes_dead_letter_note_id_seq', '');
 SELECT pg_catalog.pg_extension_config_dump('tasker.tallies', '');
 SELECT pg_catalog.pg_extension_config_dump('tasker.retention_rules', '');
-SELECT pg_catalog.pg_extension_config_dump('tasker.retention_marks', '');
 SELECT pg_catalog.pg_extension_config_dump('tasker.task_summaries', '');
 SELECT pg_catalog.pg_extension_config_dump('tasker.step_history', '');
 SELECT pg_catalog.pg_extension_config_dump('tasker.batch_learnings', '');

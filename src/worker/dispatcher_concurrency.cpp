@@ -42,7 +42,9 @@ void Dispatcher::decide_concurrency(TimestampTz now) {
       pg::OwnerScope as_owner(store::cached_extension_owner(), 100);
       pg::Spi spi;
       TASKER_FAULT("dispatcher.concurrency");
-      const core::ConcurrencyPlan plan = core::plan_concurrency(store::concurrency_inputs());
+      core::ConcurrencyInputs inputs = store::concurrency_inputs();
+      inputs.worker_slots = INT_MAX;  // each start asks for one, so that those that become free count at once, and says when there is none
+      const core::ConcurrencyPlan plan = core::plan_concurrency(inputs);
       decided = plan.result;
       store::shared->connection_pressure = plan.pressure;
     }

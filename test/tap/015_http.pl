@@ -332,7 +332,7 @@ SKIP: {
       define($name, { path => '/echo', ($kind eq 'none' ? %none : ()) });
       unlink glob $node->data_dir . '/pg_stat_tmp/tasker_fault_*';
       set_fault("$point:$action:" . ($kind eq 'none' ? '01' : '1'));  # another text: a process counts hits by it
-      my $task = create($name);
+      my $task = create($name, ", run_at => clock_timestamp() + interval '500 ms'");  # not before this session is gone: a crash would end it
       $t->wait_for("SELECT state <> 'pending' FROM tasker.workflow_steps WHERE task_id = $task", 20);
       # The setting hits each new process once: a point in the end of a call must not hit the recovery's own.
       $t->wait_for("SELECT NOT EXISTS (SELECT FROM pg_stat_activity WHERE backend_type = 'tasker courier') OR (SELECT NOT live FROM tasker.tasks WHERE task_id = $task)", 20);
