@@ -172,10 +172,10 @@ SELECT is_empty($$SELECT t.typname FROM pg_type AS t WHERE t.typnamespace = 'tas
 SELECT isnt_empty('SELECT 1 FROM pg_foreign_data_wrapper WHERE fdwname = ''tasker_http'' AND obj_description(oid, ''pg_foreign_data_wrapper'') IS NOT NULL', 'on the wrapper');
 SELECT isnt_empty('SELECT 1 FROM pg_namespace WHERE nspname = ''tasker'' AND obj_description(oid, ''pg_namespace'') IS NOT NULL', 'on the schema');
 
--- ---- a dump keeps all but the home row ------------------------------------------------------------------------
+-- ---- a dump keeps all but the home row and what a dispatcher saw last ----------------------------------------
 
 SELECT set_eq($$SELECT c.relname::text FROM pg_extension AS e, unnest(e.extconfig) AS o JOIN pg_class AS c ON c.oid = o WHERE e.extname = 'tasker'$$,
-  'SELECT name FROM relations WHERE relkind IN (''r'', ''S'') AND name <> ''home''', 'tables and sequences that pg_dump keeps');
+  'SELECT name FROM relations WHERE relkind IN (''r'', ''S'') AND name NOT IN (''home'', ''retention_marks'')', 'tables and sequences that pg_dump keeps');
 
 SELECT * FROM finish();
 ROLLBACK;
