@@ -26,7 +26,9 @@ constinit pg::Query claim_keys{
     5, {OIDOID, INT4OID, TEXTOID, TEXTARRAYOID, INT8ARRAYOID}};
 constinit pg::Query find_keys{
     "SELECT u.ord, k.task_id FROM unnest($4) WITH ORDINALITY AS u(key, ord) CROSS JOIN LATERAL (SELECT x.task_id FROM tasker.idempotency_keys x"
-    " WHERE x.owner = $1 AND x.task_namespace_id = $2 AND x.name = $3 AND x.idempotency_key = u.key OFFSET 0) k",
+    " WHERE x.owner = $1 AND x.task_namespace_id = $2 AND x.name = $3 AND x.idempotency_key = u.key OFFSET 0) k"
+    // An old snapshot may show the key of a task that was removed as well: the younger one counts.
+    " ORDER BY u.ord, k.task_id",
     4, {OIDOID, INT4OID, TEXTOID, TEXTARRAYOID}};
 
 constinit pg::Query insert_tasks{

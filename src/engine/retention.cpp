@@ -10,6 +10,9 @@ namespace tasker::engine {
 
 namespace {
 
+// Two who remove at the same time would take summary lines in different orders.
+constinit pg::Query lock_summaries{"LOCK TABLE tasker.task_summaries IN SHARE UPDATE EXCLUSIVE MODE", 0, {}};
+
 // A look at the clock and at interrupts now and then; a page is read anew after each stop.
 inline constexpr std::int64_t kBudget = 200'000;
 
@@ -51,6 +54,10 @@ std::int64_t remove_finished(const Removal &wanted) {
   pg::Spi spi;
   pg::OwnerScope as_owner(store::cached_extension_owner());
   require_admin(caller);
+  if (IsolationUsesXactSnapshot())
+    throw tasker::Error("0A000", "finished tasks are not removed under an isolation level with one snapshot for all", "What was written about them since would not be seen.",
+                        "Call remove_finished_tasks under READ COMMITTED.");
+  pg::execute(lock_summaries);
   const core::RetentionRules rules = rules_of(wanted);
   const TimestampTz now = GetCurrentTimestamp();
   std::int64_t removed = 0;

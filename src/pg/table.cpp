@@ -45,14 +45,20 @@ Relation open_relation(TableShape &shape, LOCKMODE lock) {
   return relation;
 }
 
-bool has_row_triggers(Relation relation) { return relation->trigdesc != nullptr; }
+bool has_row_triggers(Relation relation) {
+  const TriggerDesc *t = relation->trigdesc;
+  return t != nullptr && (t->trig_insert_before_row || t->trig_insert_after_row || t->trig_update_before_row || t->trig_update_after_row ||
+                          t->trig_delete_before_row || t->trig_delete_after_row);
+}
 
 }  // namespace
 
 struct Table::State {
   TableShape *shape;
   Relation relation;
-  bool writes;
+  Snapshot snapshot;
+  int exceptions;          // in flight when it was opened
+  bool identity_checked;
   // Made when first needed.
   Relation index;
   IndexScanDesc scan;
@@ -67,7 +73,7 @@ struct Table::State {
     }
     if (scan != nullptr && scan->numberOfKeys == keys) return;
     if (scan != nullptr) index_endscan(scan);
-    scan = begin_index_scan(relation, index, GetActiveSnapshot(), keys);
+    scan = begin_index_scan(relation, index, snapshot, keys);
   }
 
   void open_indexes() {
@@ -98,13 +104,15 @@ struct Table::State {
     ereport(ERROR, (errcode(ERRCODE_T_R_SERIALIZATION_FAILURE), errmsg("could not serialize access due to concurrent update")));
   }
 
-  // Waits for whoever changes the row and locks its newest version into `found`.
+  // Waits for whoever changes the row and locks its newest version into `found`. Where the transaction has one snapshot for
+  // all there is no newer version for it.
   Wrote lock_newest(TableRow &row, LockTupleMode mode) const {
-    if (IsolationUsesXactSnapshot()) serialization_failure();
+    const bool one_snapshot = IsolationUsesXactSnapshot();
     TM_FailureData failure;
     ExecClearTuple(found);
-    const TM_Result locked = table_tuple_lock(relation, &row.tuple->t_self, GetActiveSnapshot(), found, GetCurrentCommandId(true), mode, LockWaitBlock,
-                                              TUPLE_LOCK_FLAG_FIND_LAST_VERSION, &failure);
+    const TM_Result locked = table_tuple_lock(relation, &row.tuple->t_self, snapshot, found, GetCurrentCommandId(true), mode, LockWaitBlock,
+                                              one_snapshot ? 0 : TUPLE_LOCK_FLAG_FIND_LAST_VERSION, &failure);
+    if (one_snapshot && (locked == TM_Updated || locked == TM_Deleted)) serialization_failure();
     if (locked == TM_Deleted) return Wrote::kGone;
     if (locked != TM_Ok) elog(ERROR, "unexpected result %d of a row lock", static_cast<int>(locked));
     const bool same = ItemPointerEquals(&found->tts_tid, &row.tuple->t_self);
@@ -131,20 +139,39 @@ struct Table::State {
     if (RelationGetDescr(relation)->constr != nullptr) ExecConstraints(result, slot, executor);
   }
 
+  // An update or delete that a publication could not tell of is refused.
+  void check_identity(CmdType command) {
+    if (!identity_checked) CheckCmdReplicaIdentity(relation, command);
+    identity_checked = true;
+  }
+
+  // Row triggers look at the rows as of this command.
+  void begin_triggers() const {
+    executor->es_output_cid = GetCurrentCommandId(true);
+    executor->es_snapshot = snapshot;
+    AfterTriggerBeginQuery();
+  }
+
   // As logical replication does: with somebody's row triggers.
   Wrote update_with_triggers(TableRow &row, const Datum *values, const bool *nulls, const bool *changes) {
     if (const Wrote locked = lock_newest(row, LockTupleNoKeyExclusive); locked != Wrote::kDone) return locked;
     store_changed(row, values, nulls, changes);
     EPQState newest;
     init_plan_qual(&newest, executor);
-    AfterTriggerBeginQuery();
+    begin_triggers();
     ExecSimpleRelationUpdate(result, executor, &newest, found, changed);
     AfterTriggerEndQuery(executor);
     EvalPlanQualEnd(&newest);
     return Wrote::kDone;
   }
 
+  Wrote changed_meanwhile(TableRow &row, LockTupleMode mode) const {
+    if (IsolationUsesXactSnapshot()) serialization_failure();
+    return lock_newest(row, mode) == Wrote::kGone ? Wrote::kGone : Wrote::kChanged;
+  }
+
   Wrote update(TableRow &row, const Datum *values, const bool *nulls, const bool *changes) {
+    check_identity(CMD_UPDATE);
     open_indexes();
     if (has_row_triggers(relation)) return update_with_triggers(row, values, nulls, changes);
     store_changed(row, values, nulls, changes);
@@ -152,35 +179,37 @@ struct Table::State {
     TM_FailureData failure;
     LockTupleMode mode;
     UpdatedIndexes indexes{};
-    const TM_Result updated = table_tuple_update(relation, &row.tuple->t_self, changed, GetCurrentCommandId(true), GetActiveSnapshot(), InvalidSnapshot, true,
+    const TM_Result updated = table_tuple_update(relation, &row.tuple->t_self, changed, GetCurrentCommandId(true), snapshot, InvalidSnapshot, true,
                                                  &failure, &mode, &indexes);
     if (updated == TM_Ok) {
       if (indexes != UpdatedIndexes{}) insert_index_tuples(result, changed, executor, indexes);
       ResetPerTupleExprContext(executor);
       return Wrote::kDone;
     }
-    if (updated == TM_Updated) return lock_newest(row, mode) == Wrote::kGone ? Wrote::kGone : Wrote::kChanged;
+    if (updated == TM_Updated) return changed_meanwhile(row, mode);
     if (updated != TM_Deleted) elog(ERROR, "unexpected result %d of a row update", static_cast<int>(updated));
     if (IsolationUsesXactSnapshot()) serialization_failure();
     return Wrote::kGone;
   }
 
   Wrote remove(TableRow &row) {
+    check_identity(CMD_DELETE);
     if (has_row_triggers(relation)) {
       open_indexes();
       if (const Wrote locked = lock_newest(row, LockTupleExclusive); locked != Wrote::kDone) return locked;
       EPQState newest;
       init_plan_qual(&newest, executor);
-      AfterTriggerBeginQuery();
+      begin_triggers();
       ExecSimpleRelationDelete(result, executor, &newest, found);
       AfterTriggerEndQuery(executor);
       EvalPlanQualEnd(&newest);
       return Wrote::kDone;
     }
     TM_FailureData failure;
-    const TM_Result removed = table_tuple_delete(relation, &row.tuple->t_self, GetCurrentCommandId(true), GetActiveSnapshot(), InvalidSnapshot, true, &failure, false);
+    const TM_Result removed = table_tuple_delete(relation, &row.tuple->t_self, GetCurrentCommandId(true), snapshot, InvalidSnapshot, true, &failure, false);
     if (removed == TM_Ok) return Wrote::kDone;
-    if (removed == TM_Updated) return lock_newest(row, LockTupleExclusive) == Wrote::kGone ? Wrote::kGone : Wrote::kChanged;
+    if (removed == TM_SelfModified) return Wrote::kGone;  // named twice
+    if (removed == TM_Updated) return changed_meanwhile(row, LockTupleExclusive);
     if (removed != TM_Deleted) elog(ERROR, "unexpected result %d of a row's removal", static_cast<int>(removed));
     if (IsolationUsesXactSnapshot()) serialization_failure();
     return Wrote::kGone;
@@ -223,7 +252,7 @@ struct Table::State {
           check(slot);
           continue;
         }
-        AfterTriggerBeginQuery();
+        begin_triggers();
         ExecSimpleRelationInsert(result, executor, slot);
         AfterTriggerEndQuery(executor);
       }
@@ -260,7 +289,9 @@ struct Table::State {
 Table::Table(TableShape &shape, Use use) {
   TableShape *s = &shape;
   const bool writes = use == Use::kWrite;
+  const int exceptions = std::uncaught_exceptions();
   state_ = call([=] {
+    if (writes) PreventCommandIfReadOnly("UPDATE");
     Relation relation = open_relation(*s, writes ? RowExclusiveLock : AccessShareLock);
     if (RelationGetDescr(relation)->natts > kMaxAttributes) elog(ERROR, "table tasker.%s has too many columns", s->name);
     CommandCounterIncrement();
@@ -268,14 +299,15 @@ Table::Table(TableShape &shape, Use use) {
     auto *state = static_cast<State *>(palloc0(sizeof(State)));
     state->shape = s;
     state->relation = relation;
-    state->writes = writes;
+    state->snapshot = GetActiveSnapshot();
+    state->exceptions = exceptions;
     return state;
   });
 }
 
 Table::~Table() {
   // In flight of an error all of it belongs to the (sub)transaction that is about to be aborted.
-  if (std::uncaught_exceptions() == 0) state_->close();
+  if (std::uncaught_exceptions() == state_->exceptions) state_->close();
 }
 
 TableRow Table::find(const Datum *key) { return find_first(key, state_->shape->key_columns); }

@@ -47,6 +47,7 @@ std::vector<Datum> insert_leases(const std::vector<NewLease> &leases, const Leas
   std::vector<Datum> tokens, values;
   if (leases.empty()) return tokens;
   const Datum queue = pg::text_datum(terms.queue), worker = pg::text_datum(terms.worker);
+  // The steps have been moved in this transaction, and their rows are locked: nobody else leases them.
   pg::Table table(leases_table, pg::Table::Use::kWrite);
   for (const NewLease &lease : leases) {
     const Datum token = new_token();
@@ -60,7 +61,9 @@ std::vector<Datum> insert_leases(const std::vector<NewLease> &leases, const Leas
     }
     pg::RowChange change;
     for (int column = kQueue; column < kCount; column++) change.set(column, row[column]);
-    while (table.update(there, change) == pg::Table::Wrote::kChanged) continue;
+    auto wrote = pg::Table::Wrote::kChanged;
+    while (wrote == pg::Table::Wrote::kChanged) wrote = table.update(there, change);
+    if (wrote == pg::Table::Wrote::kGone) values.insert(values.end(), row, row + kCount);
   }
   table.insert(values);
   return tokens;

@@ -91,7 +91,7 @@ pg::RowChange change_of(const StepMove &move, const pg::TableRow &row, Oid state
   timestamp(kNextAttemptAt, move.next_attempt_at);
   if (move.result) change.set(kResult, result);
   else if (!row.nulls[kResult]) change.set_null(kResult);
-  if (move.error) change.set(kError, error);
+  if (error != Datum(0)) change.set(kError, error);
   else if (!row.nulls[kError]) change.set_null(kError);
   return change;
 }
@@ -99,7 +99,7 @@ pg::RowChange change_of(const StepMove &move, const pg::TableRow &row, Oid state
 bool move_step(pg::Table &steps, const StepMove &move, Oid state_type) {
   pg::TableRow row = find_step(steps, move.key);
   const Datum result = move.result.value_or(Datum(0));
-  const Datum error = move.error ? pg::jsonb_datum(*move.error) : Datum(0);
+  const Datum error = move.error && !move.error->empty() ? pg::jsonb_datum(*move.error) : Datum(0);
   while (row && DatumGetInt32(row.values[step_column::kMoves]) == move.expected_moves) {
     const auto wrote = steps.update(row, change_of(move, row, state_type, result, error));
     if (wrote != pg::Table::Wrote::kChanged) return wrote == pg::Table::Wrote::kDone;
@@ -145,12 +145,13 @@ TaskChange change_of(const TaskMove &move, const pg::TableRow &row, Oid state_ty
   }
   // What failed on the way is in the history of a task that ended well.
   const bool keeps_error = flag(kLive) && !row.nulls[kError];
-  if (ended_well || (!keeps_error && !move.error)) change.set_null(kError);
+  const bool has_error = move.error && !move.error->empty();
+  if (ended_well || (!keeps_error && !has_error)) change.set_null(kError);
   else if (!keeps_error) change.set(kError, pg::text_datum(*move.error));
   out.has_deadline = !row.nulls[kDeadlineAt];
   // A task taken back after its deadline gets the same span again.
   const TimestampTz now = GetCurrentTimestamp();
-  if (!over && out.was_over && out.has_deadline && DatumGetTimestampTz(row.values[kDeadlineAt]) <= now) {
+  if (!over && out.was_over && out.has_deadline && !row.nulls[kDeadlineSeconds] && DatumGetTimestampTz(row.values[kDeadlineAt]) <= now) {
     const double span = DatumGetFloat8(row.values[kDeadlineSeconds]);
     change.timestamp(kDeadlineAt, now + static_cast<TimestampTz>(std::llround(span * USECS_PER_SEC)));
   }
@@ -172,15 +173,14 @@ std::optional<TaskChange> move_task(pg::Table &tasks, const TaskMove &move, Oid 
 
 std::size_t move_steps(const std::vector<StepMove> &moves) {
   if (moves.empty()) return 0;
+  for (const StepMove &move : moves) check_hops(move);
   std::size_t moved = 0;
   Oid state_type;
   {
     pg::Table steps(steps_table, pg::Table::Use::kWrite);
     state_type = steps.type(step_column::kState);
-    for (const StepMove &move : moves) {
-      check_hops(move);
+    for (const StepMove &move : moves)
       if (move_step(steps, move, state_type)) moved++;
-    }
   }
   if (moved == moves.size()) write_step_transitions(moves, state_type);
   return moved;
@@ -189,6 +189,7 @@ std::size_t move_steps(const std::vector<StepMove> &moves) {
 std::vector<MovedTask> move_tasks(const std::vector<TaskMove> &moves) {
   std::vector<MovedTask> out;
   if (moves.empty()) return out;
+  for (const TaskMove &move : moves) check_hops(move);
   std::vector<Datum> rows;
   std::vector<std::int64_t> deadlines_over, deadlines_again;
   {
@@ -199,7 +200,6 @@ std::vector<MovedTask> move_tasks(const std::vector<TaskMove> &moves) {
                 TimestampTzGetDatum(when)});
     };
     for (const TaskMove &move : moves) {
-      check_hops(move);
       const std::optional<TaskChange> done = move_task(tasks, move, state_type);
       if (!done) continue;
       const MovedTask &moved = done->moved;

@@ -73,8 +73,9 @@ constinit pg::Query upsert_learning{
     5, {INT4OID, INT4OID, FLOAT8ARRAYOID, kBoolArray, INT4OID}};
 constinit pg::Query delete_orphans{
     "DELETE FROM tasker.batch_learnings l WHERE NOT EXISTS (SELECT FROM tasker.named_steps d WHERE d.named_task_id = l.named_task_id AND d.step_no = l.step_no)", 0, {}};
+// As many as there is room for in memory.
 constinit pg::Query select_learnings{
-    "SELECT l.named_task_id, l.step_no, l.solo_runs, l.durations_ms::text[], l.failed::integer[] FROM tasker.batch_learnings l ORDER BY l.named_task_id, l.step_no", 0, {}};
+    "SELECT l.named_task_id, l.step_no, l.solo_runs, l.durations_ms::text[], l.failed::integer[] FROM tasker.batch_learnings l ORDER BY l.written_at DESC LIMIT $1", 1, {INT8OID}};
 
 // One entry's copy, in the order the runs were made.
 Learning unroll(const StepStats &entry) {
@@ -103,7 +104,7 @@ std::vector<StepStats> copies(bool unwritten, std::size_t most) {
 }
 
 std::vector<Learning> written_learnings() {
-  const pg::Result read = pg::execute(select_learnings, {}, pg::Access::kRead);
+  const pg::Result read = pg::execute(select_learnings, pg::Params().int8(kStatEntries), pg::Access::kRead);
   std::vector<Learning> out;
   for (std::uint64_t i = 0; i < read.rows.size(); i++) {
     Learning learning{read.rows.int4(i, 1), read.rows.int4(i, 2), {}, {}, read.rows.int4(i, 3)};

@@ -70,18 +70,31 @@ Dispatcher::Dispatcher(int database_index)
     : index_(database_index), slot_(store::database_slot(database_index)), pass_memory_(TopMemoryContext, "tasker dispatcher pass"),
       views_(static_cast<std::size_t>(store::shared->executor_count)) {}
 
-void Dispatcher::run() {
-  adopt_executors();
-  {
+// Without it, it is learnt anew.
+void Dispatcher::restore_learnings() {
+  try {
     pg::Transaction transaction;
-    refresh_home();
     {
       pg::OwnerScope as_owner;
       pg::Spi spi;
       store::restore_learnings();
     }
     transaction.commit();
+  } catch (const std::exception &) {
+    const pg::Caught why = pg::describe_current_exception();
+    if (why.sqlstate == "57P01") throw;
+    pg::report(pg::Level::kLog, "tasker: could not read what was learnt of steps: " + why.message, why.detail);
   }
+}
+
+void Dispatcher::run() {
+  adopt_executors();
+  {
+    pg::Transaction transaction;
+    refresh_home();
+    transaction.commit();
+  }
+  restore_learnings();
   count_crashes();
   for (;;) {
     pass_memory_.reset();

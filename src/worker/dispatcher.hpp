@@ -74,6 +74,7 @@ class Dispatcher {
 
  private:
   // pass
+  void restore_learnings();
   void take_hints();
   void enqueue(const store::Hint &hint);
   void fire_timers(TimestampTz now);

@@ -79,11 +79,13 @@ void Dispatcher::shed_executors() {
     }
     if (here <= limit || victim < 0) return;
     ExecutorSlot &slot = store::executor_slot(victim);
-    int proc;
+    int proc = -1;
     {
       const store::SpinGuard guard(slot);
-      slot.stop = true;
-      proc = slot.proc;
+      if (slot.state == ExecutorState::kRunning && slot.database == MyDatabaseId) {
+        slot.stop = true;
+        proc = slot.proc;
+      }
     }
     store::wake(proc);
   }
