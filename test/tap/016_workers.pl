@@ -93,6 +93,32 @@ sub wanda { my ($query) = @_; return $t->node->safe_psql('postgres', $query, ext
   $t->all_done('it ends', 10);
 }
 
+# ---- a system that fails: its breaker opens, and what waits for it spends no attempts
+{
+  $t->alice(external('depot', 'few', 1, '{"dependent_system": "depot", "backoff": {"base_seconds": 300}}') . q{; SELECT count(tasker.create_task('t', 'depot')) FROM generate_series(1, 12)});
+  $t->wait_ok('SELECT count(*) = 12 FROM tasker.queue_items', 'breaker: all are offered', 20);
+  my $threshold = $t->sql('SHOW tasker.breaker_failure_threshold');
+  for (1 .. $threshold) {
+    my ($task, $step, $token) = split / /, wanda("$CLAIM('few', 'w')");
+    wanda("SELECT tasker.fail_step($task, '$step', '$token', 'the depot does not answer')");
+  }
+  $t->wait_ok(q{SELECT state = 'open' FROM tasker.circuit_breakers WHERE system = 'depot'}, "breaker: open after $threshold failures", 20);
+  is(wanda("$CLAIM('few', 'w', 20)"), '', 'breaker: nothing can be claimed');
+  my $rest = 12 - $threshold;
+  my $held = q{FROM tasker.step_status WHERE step_name = 's1' AND attempts = 0 AND state = 'pending' AND task_id IN (SELECT task_id FROM tasker.task_status WHERE name = 'depot')};
+  is($t->alice("SELECT count(*), count(*) FILTER (WHERE blocking_reason LIKE 'circuit_open: depot%') $held"), "$rest|$rest", 'breaker: the others say why, and have made no attempt');
+  $t->sql(q{SELECT tasker.reset_breaker('depot')});
+  $t->wait_ok("SELECT count(*) = 0 $held AND blocking_reason LIKE 'circuit_open%'", 'breaker: closed by hand', 20);
+  my $done = 0;
+  for (split /\n/, wanda("$CLAIM('few', 'w', 20, '30 s', '10 s')")) {
+    my ($task, $step, $token) = split / /;
+    $done++ if wanda("SELECT tasker.complete_step($task, '$step', '$token')") eq 't';
+  }
+  is($done, $rest, 'breaker: then they are done');
+  is($t->alice(q{SELECT max(attempts) FROM tasker.step_status WHERE task_id IN (SELECT task_id FROM tasker.task_status WHERE name = 'depot')}), 1, 'breaker: no step has made more than one attempt');
+  $t->alice(q{SELECT tasker.cancel_task(task_id) FROM tasker.task_status WHERE name = 'depot' AND state IN ('pending', 'in_progress')});
+}
+
 # ---- a lease ends: the dispatcher's timer brings the step to who waits for it
 {
   $t->alice(q{SELECT tasker.create_task('t', 'few')});
