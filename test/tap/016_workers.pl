@@ -8,7 +8,7 @@ use TaskerNode;
 use Test::More;
 use Time::HiRes qw(time usleep);
 
-my $steps = $ENV{TASKER_WORKER_STEPS} // 2000;
+my $steps = $ENV{TASKER_WORKER_STEPS} // 6000;  # enough for a dozen kills meanwhile
 my $width = 200;
 
 my $WORK = <<'SQL';
