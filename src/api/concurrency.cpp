@@ -3,6 +3,7 @@
 
 #include <algorithm>
 
+#include "api/explanation.hpp"
 #include "core/batching.hpp"
 #include "pg/args.hpp"
 #include "pg/security.hpp"
@@ -14,18 +15,6 @@ using namespace tasker;
 
 namespace {
 
-class Explanation {
- public:
-  explicit Explanation(FunctionCallInfo fcinfo) : rows_(fcinfo) {}
-  void line(const char *item, double value, const std::string &text) {
-    rows_.text(item).datum(pg::numeric_from_double(value, 3)).text(text);
-    rows_.end_row();
-  }
-
- private:
-  pg::RowSet rows_;
-};
-
 void require_preload() {
   if (store::shared == nullptr)
     throw tasker::Error("TK005", "tasker is not in shared_preload_libraries", {}, "Nothing runs in the background without it: add it and restart the server.");
@@ -33,7 +22,7 @@ void require_preload() {
 
 std::string of(std::int64_t part, std::int64_t whole) { return std::to_string(part) + " of " + std::to_string(whole); }
 
-void explain_connections(Explanation &out, const core::ConcurrencyInputs &in, const core::ConcurrencyPlan &plan) {
+void explain_connections(api::Explanation &out, const core::ConcurrencyInputs &in, const core::ConcurrencyPlan &plan) {
   out.line("max_connections", in.max_connections, "the setting");
   out.line("connections", in.connections, "client sessions of the whole server");
   out.line("available", plan.available, "free ones");
@@ -43,7 +32,7 @@ void explain_connections(Explanation &out, const core::ConcurrencyInputs &in, co
   out.line("by_connections", plan.by_connections, "what the connections are enough for, within the bounds");
 }
 
-void explain_result(Explanation &out, const core::ConcurrencyInputs &in, const core::ConcurrencyPlan &plan) {
+void explain_result(api::Explanation &out, const core::ConcurrencyInputs &in, const core::ConcurrencyPlan &plan) {
   out.line("by_connections", plan.by_connections, of(in.connections, in.max_connections) + " connections in use, pressure " + core::to_string(plan.pressure));
   out.line("max_safe", plan.max_safe, "60 % of " + std::to_string(plan.available) + " free connections");
   out.line("load", plan.load, "0.3 × tasks + 0.7 × steps: " + of(in.open_tasks, in.tasks) + " tasks and " + of(in.open_steps, in.steps) + " steps are open");
@@ -73,11 +62,11 @@ void write_batch_row(pg::RowSet &rows, const store::Learning &learning) {
   rows.end_row();
 }
 
-using Teller = void (*)(Explanation &, const core::ConcurrencyInputs &, const core::ConcurrencyPlan &);
+using Teller = void (*)(api::Explanation &, const core::ConcurrencyInputs &, const core::ConcurrencyPlan &);
 
 Datum explain(FunctionCallInfo fcinfo, Teller tell) {
   require_preload();
-  Explanation out(fcinfo);
+  api::Explanation out(fcinfo);
   pg::Spi spi;
   pg::OwnerScope as_owner;
   const core::ConcurrencyInputs inputs = store::concurrency_inputs();

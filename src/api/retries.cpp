@@ -1,6 +1,7 @@
 // What is decided about retries, and why: the classification of errors, the history of a step, the factors of a delay.
 #include <algorithm>
 
+#include "api/explanation.hpp"
 #include "api/visibility.hpp"
 #include "core/failure.hpp"
 #include "engine/failure.hpp"
@@ -78,19 +79,7 @@ Asked read_step(std::int64_t task_id, const std::string &name) {
   return asked;
 }
 
-class Explanation {
- public:
-  explicit Explanation(FunctionCallInfo fcinfo) : rows_(fcinfo) {}
-  void line(const char *item, double value, const std::string &text) {
-    rows_.text(item).datum(pg::numeric_from_double(value, 3)).text(text);
-    rows_.end_row();
-  }
-
- private:
-  pg::RowSet rows_;
-};
-
-void explain_factors(Explanation &out, const core::RetryInputs &inputs, const core::RetryPlan &plan) {
+void explain_factors(api::Explanation &out, const core::RetryInputs &inputs, const core::RetryPlan &plan) {
   const int next = std::min(inputs.attempts + 1, core::kMaxHistoryAttempt);
   const std::string attempts = "attempts number " + std::to_string(next) + (next == core::kMaxHistoryAttempt ? " and later" : "") + " of the last " +
                                std::to_string(store::kHistoryDays) + " days";
@@ -106,7 +95,7 @@ void explain_factors(Explanation &out, const core::RetryInputs &inputs, const co
 void explain(FunctionCallInfo fcinfo, const Asked &asked) {
   const store::DefinitionPtr definition = store::definition(asked.named_task_id);
   const store::CompiledStep &step = definition->step(asked.step_no);
-  Explanation out(fcinfo);
+  api::Explanation out(fcinfo);
   core::RetryInputs inputs = engine::retry_inputs(asked.named_task_id, step, asked.attempts, asked.category);
   inputs.requested_seconds = asked.requested;
   const core::RetryPlan plan = core::plan_retry(inputs);
