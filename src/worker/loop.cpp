@@ -21,7 +21,8 @@ extern "C" void lock_timeouts_only(int) {
 }
 
 void begin_process(pqsigfunc on_interrupt) {
-  // What a pass frees the next one needs: given back to the kernel each time, it is a tenth of the cost of a short step.
+  // What a pass frees the next one needs; given back to the kernel each time, it comes again as page faults (three calls of
+  // brk a batch of 32 steps).
   mallopt(M_TRIM_THRESHOLD, kKeptFree);
   mallopt(M_TOP_PAD, kKeptFree / 4);
   pqsignal(SIGHUP, SignalHandlerForConfigReload);
