@@ -10,6 +10,7 @@
 #include <utility>
 
 #include "core/definition_handlers.hpp"
+#include "core/events.hpp"
 #include "core/graph.hpp"
 #include "core/object_reader.hpp"
 #include "core/schema.hpp"
@@ -113,6 +114,8 @@ void check_events(const Object &owner, json &events, Findings &findings) {
     if (element.is_object()) object.name("name", kMaxStepName);
     const std::string condition = object.one_of("condition", kConditions).value_or("success");
     object.text("description");
+    if (event.contains("name") && event["name"].is_string() && is_reserved_event(event["name"].get_ref<const std::string &>()))
+      findings.add(here, "event name " + in_quotes(event["name"].get_ref<const std::string &>()) + " begins as those of tasks and steps do", "begin it with something of your own");
     event["condition"] = condition;
     events.push_back(std::move(event));
   }
