@@ -1,12 +1,18 @@
 #include "pg/security.hpp"
 
+#include <cstring>
+
+extern "C" {
+#include "jit/jit.h"
+#include "optimizer/cost.h"
+#include "storage/proc.h"
+}
+
 namespace tasker::pg {
 
 namespace {
 
-void pin(const char *name, const char *value) {
-  (void)set_config_option(name, value, PGC_SUSET, PGC_S_SESSION, GUC_ACTION_SAVE, true, 0, false);
-}
+inline constexpr const char *kSearchPath = "pg_catalog, pg_temp";
 
 }  // namespace
 
@@ -35,34 +41,38 @@ Oid extension_owner() {
 OwnerScope::OwnerScope() { enter(extension_owner(), 0); }
 OwnerScope::OwnerScope(Oid owner, int lock_timeout_ms) { enter(owner, lock_timeout_ms); }
 
+OwnerScope::Switches OwnerScope::switches() { return {enable_seqscan, enable_hashjoin, enable_mergejoin, enable_bitmapscan, jit_enabled, LockTimeout}; }
+
+void OwnerScope::set(const Switches &to) {
+  enable_seqscan = to.seqscan;
+  enable_hashjoin = to.hashjoin;
+  enable_mergejoin = to.mergejoin;
+  enable_bitmapscan = to.bitmapscan;
+  jit_enabled = to.jit;
+  LockTimeout = to.lock_timeout;
+}
+
 void OwnerScope::enter(Oid owner, int lock_timeout_ms) {
   GetUserIdAndSecContext(&old_user_, &old_context_);
+  old_ = switches();
   SetUserIdAndSecContext(owner, old_context_ | SECURITY_LOCAL_USERID_CHANGE | SECURITY_RESTRICTED_OPERATION);
-  nest_ = NewGUCNestLevel();
-  try {
-    call([=] {
-      if (lock_timeout_ms > 0) {
-        char value[16];
-        snprintf(value, sizeof value, "%d", lock_timeout_ms);
-        pin("lock_timeout", value);
-      }
-      pin("search_path", "pg_catalog, pg_temp");
-      pin("enable_seqscan", "off");
-      pin("enable_hashjoin", "off");
-      pin("enable_mergejoin", "off");
-      pin("enable_bitmapscan", "off");
-      pin("jit", "off");
-    });
-  } catch (...) {
-    SetUserIdAndSecContext(old_user_, old_context_);
-    throw;
+  if (std::strcmp(namespace_search_path, kSearchPath) != 0) {
+    nest_ = NewGUCNestLevel();
+    try {
+      call([] { (void)set_config_option("search_path", kSearchPath, PGC_SUSET, PGC_S_SESSION, GUC_ACTION_SAVE, true, 0, false); });
+    } catch (...) {
+      SetUserIdAndSecContext(old_user_, old_context_);
+      throw;
+    }
   }
+  set({false, false, false, false, false, lock_timeout_ms > 0 ? lock_timeout_ms : old_.lock_timeout});
 }
 
 OwnerScope::~OwnerScope() {
+  set(old_);
   SetUserIdAndSecContext(old_user_, old_context_);
-  // In flight of an error the abort of the (sub)transaction restores the settings.
-  if (std::uncaught_exceptions() == 0) AtEOXact_GUC(true, nest_);
+  // In flight of an error the abort of the (sub)transaction restores the setting.
+  if (nest_ != 0 && std::uncaught_exceptions() == 0) AtEOXact_GUC(true, nest_);
 }
 
 bool has_privileges_of(Oid member, Oid role) {

@@ -230,7 +230,7 @@ struct Table::State {
     return next();
   }
 
-  void insert(const Datum *values, int count) {
+  void insert(const Datum *values, const char *nulls, int count) {
     open_indexes();
     TupleDesc columns = RelationGetDescr(relation);
     TupleTableSlot *slots[kRowsAtOnce] = {};
@@ -245,7 +245,7 @@ struct Table::State {
         std::fill_n(slot->tts_values, columns->natts, Datum(0));
         for (int c = 0; c < shape->columns; c++) {
           slot->tts_values[shape->attribute[c] - 1] = values[(done + i) * shape->columns + c];
-          slot->tts_isnull[shape->attribute[c] - 1] = false;
+          slot->tts_isnull[shape->attribute[c] - 1] = nulls[(done + i) * shape->columns + c] != 0;
         }
         ExecStoreVirtualTuple(slot);
         if (!triggers) {
@@ -336,11 +336,12 @@ Table::Wrote Table::remove(TableRow &row) {
   return call([=] { return s->remove(*r); });
 }
 
-void Table::insert(const std::vector<Datum> &values) {
+void Table::insert(const TableRows &rows) {
   State *s = state_;
-  const Datum *all = values.data();
-  const int count = static_cast<int>(values.size()) / s->shape->columns;
-  if (count > 0) call([=] { s->insert(all, count); });
+  const Datum *values = rows.values();
+  const char *nulls = rows.nulls();
+  const int count = static_cast<int>(rows.size()) / s->shape->columns;
+  if (count > 0) call([=] { s->insert(values, nulls, count); });
 }
 
 Oid Table::type(int column) const { return TupleDescAttr(RelationGetDescr(state_->relation), state_->shape->attribute[column] - 1)->atttypid; }

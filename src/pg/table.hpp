@@ -11,6 +11,7 @@
 #pragma once
 
 #include <cstdint>
+#include <initializer_list>
 #include <vector>
 
 #include "pg/bridge.hpp"
@@ -62,6 +63,26 @@ class RowChange {
   bool nulls_[kMaxTableColumns] = {}, changed_[kMaxTableColumns] = {};
 };
 
+// Rows to be inserted: the values of all columns, in order, row by row.
+class TableRows {
+ public:
+  void add(std::initializer_list<Datum> values) {
+    for (const Datum value : values) put(value, false);
+  }
+  void add_null() { put(Datum(0), true); }
+  const Datum *values() const { return values_.data(); }
+  const char *nulls() const { return nulls_.data(); }
+  std::size_t size() const { return values_.size(); }
+
+ private:
+  void put(Datum value, bool null) {
+    values_.push_back(value);
+    nulls_.push_back(null ? 1 : 0);
+  }
+  std::vector<Datum> values_;
+  std::vector<char> nulls_;
+};
+
 // An open table, for the length of a scope; its lock stays until the end of the transaction. It sees what was committed, and
 // what this transaction has written, before it was opened. Not while a handler runs.
 class Table {
@@ -84,8 +105,8 @@ class Table {
 
   Wrote remove(TableRow &row);
 
-  // Rows of all columns, one after the other, none of them null.
-  void insert(const std::vector<Datum> &values);
+  // Rows of all columns, one after the other.
+  void insert(const TableRows &rows);
 
   // The type of a column.
   Oid type(int column) const;

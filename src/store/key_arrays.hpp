@@ -1,4 +1,4 @@
-// Step keys as three parallel array parameters.
+// Keys as array parameters: of steps three parallel ones, of tasks one.
 #pragma once
 
 #include "pg/spi.hpp"
@@ -17,5 +17,11 @@ struct KeyArrays {
   // $1, $2, $3
   pg::Params params() { return pg::Params().datum(task.datum()).datum(step.datum()).datum(element.datum()); }
 };
+
+inline Datum id_array(const std::vector<std::int64_t> &task_ids) {
+  pg::ArrayBuilder array(INT8OID);
+  for (const std::int64_t id : task_ids) array.int8(id);
+  return array.datum();
+}
 
 }  // namespace tasker::store
