@@ -17,19 +17,14 @@ INSERT INTO tasker.workflow_steps (task_id, step_no, state, moves, attempts, sta
 SELECT m.task_id, s.step_no, 'complete', 2, 1, m.started + s.level * interval '1 ms', m.started + s.level * interval '1 ms' + interval '0.4 ms'
 FROM made AS m JOIN tasker.named_steps AS s ON s.named_task_id = m.named_task_id ORDER BY m.task_id, s.step_no;
 
-INSERT INTO tasker.workflow_step_transitions (task_id, step_no, sort_key, from_state, to_state, metadata, created_at)
-SELECT w.task_id, w.step_no, t.sort_key, t.from_state, t.to_state, t.metadata, CASE t.sort_key WHEN 10 THEN w.started_at ELSE w.finished_at END
-FROM made AS m JOIN tasker.workflow_steps AS w ON w.task_id = m.task_id,
-  (VALUES (10, 'pending'::tasker.step_state, 'in_progress'::tasker.step_state, '{"attempt": 1}'::jsonb), (20, 'in_progress', 'complete', '{}'))
-    AS t (sort_key, from_state, to_state, metadata)
-ORDER BY w.task_id, w.step_no, t.sort_key;
+INSERT INTO tasker.step_moves (task_id, step_no, sort_key, from_state, to_state, created_at, begun_at, attempt)
+SELECT w.task_id, w.step_no, 20, 'pending', 'complete', w.finished_at, w.started_at, 1
+FROM made AS m JOIN tasker.workflow_steps AS w ON w.task_id = m.task_id ORDER BY w.task_id, w.step_no;
 
-INSERT INTO tasker.task_transitions (task_id, sort_key, from_state, to_state, created_at)
-SELECT m.task_id, t.sort_key, t.from_state, t.to_state, m.started + (t.sort_key - 10) * interval '0.5 ms'
-FROM made AS m, (VALUES (10, 'pending'::tasker.task_state, 'in_progress'::tasker.task_state), (20, 'in_progress', 'complete')) AS t (sort_key, from_state, to_state)
-ORDER BY m.task_id, t.sort_key;
+INSERT INTO tasker.task_moves (task_id, sort_key, from_state, to_state, created_at, begun_at)
+SELECT m.task_id, 20, 'pending', 'complete', m.started + interval '5 ms', m.started FROM made AS m ORDER BY m.task_id;
 
 INSERT INTO tasker.tallies (named_task_id, tasks_complete, steps_complete)
 SELECT m.named_task_id, count(*), sum(m.step_count) FROM made AS m GROUP BY m.named_task_id;
 COMMIT;
-VACUUM (ANALYZE) tasker.tasks, tasker.workflow_steps, tasker.workflow_step_transitions, tasker.task_transitions;
+VACUUM (ANALYZE) tasker.tasks, tasker.workflow_steps, tasker.step_moves, tasker.task_moves;

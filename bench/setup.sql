@@ -1,20 +1,14 @@
 -- What the measurements use, in a database that has tasker: handlers, workflows, and procedures that time from inside
 -- the server. Run by a superuser; the role bench exists.
-DO $$
-BEGIN
-  IF to_regprocedure('tasker.grant_access(regrole, text, text)') IS NOT NULL THEN
-    PERFORM tasker.grant_access('bench', level) FROM unnest(ARRAY['author', 'submitter', 'viewer']) AS level;
-  ELSE
-    GRANT USAGE ON SCHEMA tasker TO bench;
-    GRANT EXECUTE ON ALL FUNCTIONS IN SCHEMA tasker TO bench;
-    GRANT USAGE ON TYPE tasker.step_call, tasker.task_state TO bench;
-  END IF;
-END
-$$;
+SELECT tasker.grant_access('bench', level) FROM unnest(ARRAY['author', 'submitter', 'viewer']) AS level \g /dev/null
 CREATE SCHEMA bench AUTHORIZATION bench;
 SET SESSION AUTHORIZATION bench;
 
 CREATE FUNCTION bench.nothing(context jsonb, results jsonb) RETURNS jsonb LANGUAGE sql AS $$ SELECT NULL::jsonb $$;
+CREATE FUNCTION bench.sleep_ms(duration float8) RETURNS jsonb LANGUAGE plpgsql AS $$ BEGIN PERFORM pg_sleep(duration / 1000); RETURN to_jsonb(pg_backend_pid()); END $$;
+CREATE FUNCTION bench.sleep_1(context jsonb, results jsonb) RETURNS jsonb LANGUAGE sql AS $$ SELECT bench.sleep_ms(1) $$;
+CREATE FUNCTION bench.sleep_10(context jsonb, results jsonb) RETURNS jsonb LANGUAGE sql AS $$ SELECT bench.sleep_ms(10) $$;
+CREATE FUNCTION bench.sleep_100(context jsonb, results jsonb) RETURNS jsonb LANGUAGE sql AS $$ SELECT bench.sleep_ms(100) $$;
 CREATE FUNCTION bench.step(name text, parents text[] DEFAULT '{}', more jsonb DEFAULT '{}') RETURNS jsonb LANGUAGE sql AS $$
   SELECT jsonb_build_object('name', name, 'depends_on', parents, 'handler', '{"type": "sql", "function": "bench.nothing"}'::jsonb) || more
 $$;
@@ -25,12 +19,26 @@ CREATE FUNCTION bench.chain(length integer, more jsonb DEFAULT '{}') RETURNS jso
   SELECT jsonb_agg(bench.step('s' || i, CASE i WHEN 1 THEN '{}' ELSE ARRAY['s' || i - 1] END, more) ORDER BY i) FROM generate_series(1, length) AS i
 $$;
 
+CREATE FUNCTION bench.wide(leaves integer) RETURNS jsonb LANGUAGE sql AS $$
+  SELECT jsonb_build_array(bench.step('first')) || jsonb_agg(bench.step('leaf' || i, '{first}') ORDER BY i) || bench.step('last', array_agg('leaf' || i)) FROM generate_series(1, leaves) AS i
+$$;
+-- Each step has so many of the layer above as parents.
+CREATE FUNCTION bench.layered(layers integer, width integer, parents integer) RETURNS jsonb LANGUAGE sql AS $$
+  SELECT jsonb_agg(bench.step('s' || l || '_' || i, CASE l WHEN 1 THEN '{}' ELSE (SELECT array_agg('s' || l - 1 || '_' || (i + k) % width) FROM generate_series(0, parents - 1) AS k) END) ORDER BY l, i)
+  FROM generate_series(1, layers) AS l, generate_series(0, width - 1) AS i
+$$;
+
 SELECT bench.define('one', jsonb_build_array(bench.step('only'))),
+  bench.define('noop', jsonb_build_array(bench.step('only', '{}', '{"handler": {"type": "noop"}}'))),
+  bench.define('sleep_1', jsonb_build_array(bench.step('only', '{}', '{"handler": {"type": "sql", "function": "bench.sleep_1"}}'))),
+  bench.define('sleep_10', jsonb_build_array(bench.step('only', '{}', '{"handler": {"type": "sql", "function": "bench.sleep_10"}}'))),
+  bench.define('sleep_100', jsonb_build_array(bench.step('only', '{}', '{"handler": {"type": "sql", "function": "bench.sleep_100"}}'))),
+  bench.define('linear4', bench.chain(4)),
+  bench.define('diamond', jsonb_build_array(bench.step('a'), bench.step('b', '{a}'), bench.step('c', '{a}'), bench.step('d', '{b,c}'))),
+  bench.define('tree', (SELECT jsonb_agg(bench.step('n' || i, CASE i WHEN 1 THEN '{}' ELSE ARRAY['n' || i / 2] END) ORDER BY i) FROM generate_series(1, 15) AS i)),
   bench.define('chain', bench.chain(10)),
   bench.define('alone', bench.chain(10, '{"own_transaction": true}')),
-  bench.define('fan', jsonb_build_array(bench.step('first'))
-    || (SELECT jsonb_agg(bench.step('leaf' || i, '{first}')) FROM generate_series(1, 20) AS i)
-    || bench.step('last', (SELECT array_agg('leaf' || i) FROM generate_series(1, 20) AS i))),
+  bench.define('fan', bench.wide(20)),
   bench.define('seven', jsonb_build_array(bench.step('a'), bench.step('b', '{a}'), bench.step('c', '{a}'), bench.step('d', '{b}'),
     bench.step('e', '{c}'), bench.step('f', '{d,e}'), bench.step('g', '{f}'))) \g /dev/null
 
@@ -59,9 +67,10 @@ COMMENT ON PROCEDURE bench.submit_and_wait(text, integer, text) IS 'Runs tasks o
 -- In calls of 1000, each committed.
 CREATE PROCEDURE bench.create_many(workflow text, tasks integer) LANGUAGE plpgsql AS $$
 BEGIN
-  FOR i IN 1 .. tasks / 1000 LOOP
-    PERFORM count(*) FROM tasker.create_tasks('bench', workflow, array_fill('{}'::jsonb, ARRAY[1000]));
+  WHILE tasks > 0 LOOP
+    PERFORM count(*) FROM tasker.create_tasks('bench', workflow, array_fill('{}'::jsonb, ARRAY[least(tasks, 1000)]));
     COMMIT;
+    tasks := tasks - 1000;
   END LOOP;
 END
 $$;
@@ -93,6 +102,24 @@ BEGIN
   COMMIT;
 END
 $$;
+
+CREATE PROCEDURE bench.time_commits(runs integer) LANGUAGE plpgsql AS $$
+DECLARE
+  begun timestamptz;
+  took float8[] := '{}';
+BEGIN
+  FOR i IN 1 .. runs LOOP
+    begun := clock_timestamp();
+    INSERT INTO bench.jobs (context) VALUES ('{}');
+    COMMIT;
+    took := took || extract(epoch FROM clock_timestamp() - begun)::float8;
+    PERFORM pg_sleep(0.002);
+  END LOOP;
+  DELETE FROM bench.seconds WHERE kind = 'commit';
+  INSERT INTO bench.seconds SELECT 'commit', t FROM unnest(took) AS t;
+END
+$$;
+COMMENT ON PROCEDURE bench.time_commits(integer) IS 'Bare inserts, as submit_and_wait runs tasks';
 
 CREATE FUNCTION bench.readiness_ms(id bigint, calls integer) RETURNS float8 LANGUAGE plpgsql AS $$
 DECLARE
