@@ -5,7 +5,7 @@
 #   make FAULTS=1        with fault points, for tests only
 #   make install         into that server's directories
 #   make installcheck    pg_regress on a running, preloaded server; REGRESS=name for one test
-#   make unit lint bench regress pgtap isolation tap doc
+#   make unit lint bench bench-claims regress pgtap isolation tap doc
 #
 # scripts/check does all of this from nothing, set-up included.
 
@@ -28,6 +28,7 @@ SQL_PIECES = \
 	src/api/breakers.sql \
 	src/api/pauses.sql \
 	src/api/schedules.sql \
+	src/api/events.sql \
 	src/api/dead_letters.sql \
 	src/api/retention.sql \
 	src/api/retries.sql \
@@ -35,8 +36,10 @@ SQL_PIECES = \
 	src/api/diagnose.sql \
 	src/api/graph.sql \
 	src/api/health.sql \
+	src/api/analytics.sql \
 	src/api/concurrency.sql \
 	src/api/views.sql \
+	src/api/dashboard.sql \
 	src/store/finish.sql \
 	src/api/grants.sql
 
@@ -89,6 +92,14 @@ $(OBJS): $(BUILD)/%.o: %.cpp $(BUILD)/flags
 	@mkdir -p $(@D)
 	$(if $(V),,@echo '  CXX $<';) $(COMPILE) $(if $(WERROR),-Werror) $(PG_INCLUDE) -MMD -MP -c -o $@ $<
 
+# Files that become part of the library, each as one string literal for #include.
+$(BUILD)/%.literal: %
+	@mkdir -p $(@D)
+	(printf 'R"~~~('; cat $<; printf ')~~~"') > $@.part
+	mv $@.part $@
+$(BUILD)/src/insight/dashboard.o: PG_INCLUDE += -I$(BUILD)
+$(BUILD)/src/insight/dashboard.o: $(BUILD)/src/insight/dashboard.css.literal $(BUILD)/src/insight/dashboard.js.literal
+
 -include $(OBJS:.o=.d)
 
 # tasker.so is one file for all flavours: link again when the last one linked was another.
@@ -111,8 +122,12 @@ unit:
 lint:
 	ci/lint
 
+# Builds and installs for itself. BENCH: arguments of bench/run, as in make bench BENCH="--quick".
 bench:
-	bench/run
+	scripts/bench $(BENCH)
+
+bench-claims:
+	scripts/bench --claims $(BENCH)
 
 # On a private server, whatever else runs here.
 regress pgtap isolation tap doc:
@@ -121,4 +136,4 @@ regress pgtap isolation tap doc:
 format:
 	clang-format -i $(wildcard src/*.[ch]pp src/*/*.[ch]pp)
 
-.PHONY: unit lint bench regress pgtap isolation tap doc format FORCE
+.PHONY: unit lint bench bench-claims regress pgtap isolation tap doc format FORCE

@@ -41,7 +41,7 @@ CREATE FUNCTION pg_temp.step(id bigint, name text, state tasker.step_state, atte
     error = CASE step.state WHEN 'error' THEN jsonb_build_object('message', 'no', 'retry', jsonb_strip_nulls(jsonb_build_object('requested_seconds', asked))) END
   FROM tasker.tasks AS t JOIN tasker.named_steps AS d ON d.named_task_id = t.named_task_id
   WHERE t.task_id = step.id AND d.name = step.name AND s.task_id = t.task_id AND s.step_no = d.step_no;
-  INSERT INTO tasker.workflow_step_transitions (task_id, step_no, sort_key, from_state, to_state, created_at)
+  INSERT INTO tasker.step_moves (task_id, step_no, sort_key, from_state, to_state, created_at)
   SELECT s.task_id, s.step_no, s.moves * 10, 'in_progress', s.state, now() - failed_ago
   FROM tasker.workflow_steps AS s JOIN tasker.tasks AS t ON t.task_id = s.task_id
   JOIN tasker.named_steps AS d ON d.named_task_id = t.named_task_id AND d.step_no = s.step_no WHERE s.task_id = step.id AND d.name = step.name;

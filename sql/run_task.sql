@@ -171,7 +171,7 @@ DO $$
 BEGIN
   FOR i IN 1 .. 5 LOOP
     EXECUTE format('CREATE TRIGGER see AFTER INSERT OR UPDATE OR DELETE ON tasker.%I FOR EACH ROW EXECUTE FUNCTION run_task.see()',
-      (ARRAY['tasks', 'workflow_steps', 'task_transitions', 'workflow_step_transitions', 'timers'])[i]);
+      (ARRAY['tasks', 'workflow_steps', 'task_moves', 'step_moves', 'timers'])[i]);
   END LOOP;
 END
 $$;
@@ -183,7 +183,7 @@ RESET SESSION AUTHORIZATION;
 SELECT place, action, count(*), count(DISTINCT old ->> 'moves') AS before, count(DISTINCT new ->> 'moves') AS after FROM run_task.seen GROUP BY place, action ORDER BY place, action;
 SELECT NOT EXISTS (SELECT row_to_json(t)::jsonb FROM tasker.tasks AS t WHERE task_id = :seen_id EXCEPT SELECT new FROM run_task.seen WHERE place = 'tasks') AS tasks_seen,
   NOT EXISTS (SELECT row_to_json(s)::jsonb FROM tasker.workflow_steps AS s WHERE task_id = :seen_id EXCEPT SELECT new FROM run_task.seen WHERE place = 'workflow_steps') AS steps_seen,
-  NOT EXISTS (SELECT row_to_json(w)::jsonb FROM tasker.workflow_step_transitions AS w WHERE task_id = :seen_id EXCEPT SELECT new FROM run_task.seen WHERE place = 'workflow_step_transitions') AS history_seen;
+  NOT EXISTS (SELECT row_to_json(w)::jsonb FROM tasker.step_moves AS w WHERE task_id = :seen_id EXCEPT SELECT new FROM run_task.seen WHERE place = 'step_moves') AS history_seen;
 SELECT * FROM tasker.check();
 ROLLBACK;
 

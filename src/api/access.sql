@@ -87,11 +87,11 @@ CREATE POLICY own ON tasker.tasks FOR SELECT USING (tasker.sees_row(owner, creat
 ALTER TABLE tasker.workflow_steps ENABLE ROW LEVEL SECURITY;
 CREATE POLICY own ON tasker.workflow_steps FOR SELECT USING (tasker.sees_task(task_id));
 
-ALTER TABLE tasker.task_transitions ENABLE ROW LEVEL SECURITY;
-CREATE POLICY own ON tasker.task_transitions FOR SELECT USING (tasker.sees_task(task_id));
+ALTER TABLE tasker.task_moves ENABLE ROW LEVEL SECURITY;
+CREATE POLICY own ON tasker.task_moves FOR SELECT USING (tasker.sees_task(task_id));
 
-ALTER TABLE tasker.workflow_step_transitions ENABLE ROW LEVEL SECURITY;
-CREATE POLICY own ON tasker.workflow_step_transitions FOR SELECT USING (tasker.sees_task(task_id));
+ALTER TABLE tasker.step_moves ENABLE ROW LEVEL SECURITY;
+CREATE POLICY own ON tasker.step_moves FOR SELECT USING (tasker.sees_task(task_id));
 
 ALTER TABLE tasker.timers ENABLE ROW LEVEL SECURITY;
 CREATE POLICY own ON tasker.timers FOR SELECT USING (tasker.sees_task(task_id));

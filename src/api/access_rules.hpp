@@ -36,6 +36,7 @@ constexpr const char *kTransitionPayload[] = {"metadata"};
 constexpr const char *kAnnotationPayload[] = {"annotation"};
 constexpr const char *kNotePayload[] = {"note"};
 constexpr const char *kSchedulePayload[] = {"context"};
+constexpr const char *kEventPayload[] = {"result"};
 constexpr const char *kSignalPayload[] = {"payload"};
 constexpr const char *kLeaseSecret[] = {"claim_token"};
 
@@ -48,8 +49,10 @@ constexpr Rule kRules[] = {
 
     {Kind::kRelation, "tasks", kReaders, kTaskPayload},
     {Kind::kRelation, "workflow_steps", kReaders, kStepPayload},
-    {Kind::kRelation, "task_transitions", kReaders, kTransitionPayload},
-    {Kind::kRelation, "workflow_step_transitions", kReaders, kTransitionPayload},
+    {Kind::kRelation, "task_moves", kReaders, kTransitionPayload},
+    {Kind::kRelation, "step_moves", kReaders, kTransitionPayload},
+    {Kind::kRelation, "task_transitions", kReaders},
+    {Kind::kRelation, "workflow_step_transitions", kReaders},
     {Kind::kRelation, "task_annotations", kReaders, kAnnotationPayload},
     {Kind::kRelation, "dead_letter_notes", kReaders, kNotePayload},
     {Kind::kRelation, "timers", kReaders},
@@ -69,10 +72,13 @@ constexpr Rule kRules[] = {
     {Kind::kRelation, "scope_pauses", kReaders},
     {Kind::kRelation, "schedule_rows", kReaders, kSchedulePayload},
     {Kind::kRelation, "schedule_fires", kReaders},
+    {Kind::kRelation, "event_subscription_rows", kReaders},
+    {Kind::kRelation, "event_outbox", kReaders, kEventPayload},
     {Kind::kRelation, "definition_grants", kAuthor | kAdmin},
     {Kind::kRelation, "access_grants", kAdmin},
     {Kind::kRelation, "tallies", kWatchers},
     {Kind::kRelation, "step_history", kWatchers},
+    {Kind::kRelation, "task_outcomes", kWatchers},
     {Kind::kRelation, "batch_learnings", kWatchers},
     {Kind::kRelation, "retention_rules", kWatchers},
     {Kind::kRelation, "retention_marks", kWatchers},
@@ -89,6 +95,9 @@ constexpr Rule kRules[] = {
     {Kind::kRelation, "paused_scopes", kReaders},
     {Kind::kRelation, "schedules", kReaders},
     {Kind::kRelation, "schedule_history", kReaders},
+    {Kind::kRelation, "events", kReaders},
+    {Kind::kRelation, "event_catalog", kReaders},
+    {Kind::kRelation, "event_subscribers", kReaders},
     {Kind::kRelation, "step_dag_relationships", kReaders},
     {Kind::kRelation, "task_history", kReaders},
     {Kind::kRelation, "task_annotation_list", kReaders},
@@ -118,6 +127,9 @@ constexpr Rule kRules[] = {
     {Kind::kRoutine, "scope_paused", kReaders},
     {Kind::kRoutine, "schedule_next_fires", kReaders},
     {Kind::kRoutine, "schedule_context", kReaders},
+    {Kind::kRoutine, "event_kinds", kReaders},
+    {Kind::kRoutine, "event_name", kReaders},
+    {Kind::kRoutine, "custom_event_schema", kReaders},
     {Kind::kRoutine, "dead_letter_note", kReaders},
     {Kind::kRoutine, "waiting_descendants", kReaders},
     {Kind::kRoutine, "step_blocking_reason", kReaders},
@@ -140,6 +152,10 @@ constexpr Rule kRules[] = {
     {Kind::kRoutine, "forecast_task", kReaders},
     {Kind::kRoutine, "task_diagram", kReaders},
     {Kind::kRoutine, "template_diagram", kReaders},
+    {Kind::kRoutine, "dashboard_html", kReaders},
+    {Kind::kRoutine, "dashboard_data", kReaders},
+    {Kind::kRoutine, "dashboard_task", kReaders},
+    {Kind::kRoutine, "dashboard_totals", kReaders},
     {Kind::kRoutine, "has_open_dead_letter", kReaders},
     {Kind::kRoutine, "task_definition", kReaders},
     {Kind::kRoutine, "wait_for_task", kReaders},
@@ -152,6 +168,10 @@ constexpr Rule kRules[] = {
     {Kind::kRoutine, "health_ready", kWatchers},
     {Kind::kRoutine, "health_live", kWatchers},
     {Kind::kRoutine, "health_status", kWatchers},
+    {Kind::kRoutine, "get_analytics_metrics", kWatchers},
+    {Kind::kRoutine, "get_slowest_steps", kWatchers},
+    {Kind::kRoutine, "get_slowest_tasks", kWatchers},
+    {Kind::kRoutine, "performance_report", kWatchers},
     {Kind::kRoutine, "worker_slots", kWatchers},
     {Kind::kRoutine, "retention_of", kWatchers},
     {Kind::kRoutine, "assess_connection_health", kWatchers},
@@ -197,6 +217,10 @@ constexpr Rule kRules[] = {
     {Kind::kRoutine, "run_schedule_now", kControllers},
     {Kind::kRoutine, "backfill_schedule", kControllers},
     {Kind::kRoutine, "tick_schedules", kOperators},
+    {Kind::kRoutine, "unsubscribe", kAuthor | kOperators},
+    {Kind::kRoutine, "pause_subscription", kAuthor | kOperators},
+    {Kind::kRoutine, "resume_subscription", kAuthor | kOperators},
+    {Kind::kRoutine, "take_events", kAuthor | kAdmin},
     {Kind::kRoutine, "pause_tasks", kOperator | kAdmin},
     {Kind::kRoutine, "resume_tasks", kOperator | kAdmin},
     // In handlers
@@ -204,6 +228,7 @@ constexpr Rule kRules[] = {
     {Kind::kRoutine, "raise_permanent", kHandlers},
     // Defining
     {Kind::kRoutine, "define_task", kAuthor | kAdmin},
+    {Kind::kRoutine, "subscribe", kAuthor | kAdmin},
     {Kind::kRoutine, "validate_task_definition", kAuthor | kAdmin},
     {Kind::kRoutine, "retire_task_definition", kAuthor | kAdmin},
     {Kind::kRoutine, "grant_task_definition", kAuthor | kAdmin},
@@ -215,6 +240,7 @@ constexpr Rule kRules[] = {
     {Kind::kRoutine, "install_cron_tick", kAdmin},
     {Kind::kRoutine, "set_retention", kAdmin},
     {Kind::kRoutine, "remove_finished_tasks", kAdmin},
+    {Kind::kRoutine, "rebuild_analytics", kAdmin},
     {Kind::kRoutine, "grant_access", kAdmin},
     {Kind::kRoutine, "revoke_access", kAdmin},
     {Kind::kRoutine, "apply_access", kAdmin},

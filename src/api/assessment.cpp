@@ -28,7 +28,7 @@ constinit pg::Query select_tasks{
     1, {INT8ARRAYOID}};
 constinit pg::Query select_steps{
     "SELECT s.task_id, s.step_no, s.state::text, s.moves, s.attempts, s.max_attempts, s.permanent, s.started_at, s.next_attempt_at,"
-    " CASE WHEN s.state = 'error' THEN (SELECT w.created_at FROM tasker.workflow_step_transitions w WHERE w.task_id = s.task_id AND w.step_no = s.step_no"
+    " CASE WHEN s.state = 'error' THEN (SELECT w.created_at FROM tasker.step_moves w WHERE w.task_id = s.task_id AND w.step_no = s.step_no"
     "   AND w.element = s.element AND w.to_state = 'error' ORDER BY w.sort_key DESC LIMIT 1) END,"
     " CASE WHEN s.state = 'error' AND jsonb_typeof(s.error #> '{retry,requested_seconds}') = 'number' THEN s.error #>> '{retry,requested_seconds}' END"
     " FROM unnest($1) AS u(task_id) JOIN tasker.workflow_steps s ON s.task_id = u.task_id WHERE s.element = -1",

@@ -28,9 +28,9 @@ CREATE VIEW tasker.dead_letters WITH (security_invoker = true) AS
 SELECT s.task_id, CASE s.element WHEN -1 THEN d.name ELSE d.name || '[' || s.element || ']' END AS step_name, ns.name AS namespace, n.name, n.version,
   t.owner, t.created_by, t.state AS task_state, s.attempts, coalesce(s.max_attempts, d.max_attempts) AS max_attempts,
   e.error ->> 'category' AS category, e.error ->> 'sqlstate' AS sqlstate, e.error ->> 'message' AS message, e.error,
-  (SELECT w.created_at FROM tasker.workflow_step_transitions AS w
+  (SELECT w.created_at FROM tasker.step_moves AS w
     WHERE w.task_id = s.task_id AND w.step_no = s.step_no AND w.element = s.element AND w.to_state = 'error' ORDER BY w.sort_key LIMIT 1) AS first_failed_at,
-  coalesce(s.finished_at, (SELECT w.created_at FROM tasker.workflow_step_transitions AS w
+  coalesce(s.finished_at, (SELECT w.created_at FROM tasker.step_moves AS w
     WHERE w.task_id = s.task_id AND w.step_no = s.step_no AND w.element = s.element ORDER BY w.sort_key DESC LIMIT 1)) AS failed_at,
   tasker.waiting_descendants(s.task_id, s.step_no) AS blocked_steps, y.name AS dependent_system,
   coalesce(k.status, 'open') AS status, tasker.dead_letter_note(k.task_id, k.step_no, k.element, k.dead_letter_note_id) AS note,

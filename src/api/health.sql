@@ -51,10 +51,10 @@ CREATE FUNCTION tasker.check()
       FROM tasker.workflow_steps AS s WHERE NOT EXISTS (SELECT FROM tasker.tasks AS t WHERE t.task_id = s.task_id)
     UNION ALL
     SELECT 'task_transition_without_task', w.task_id, format('sort_key %s', w.sort_key)
-      FROM tasker.task_transitions AS w WHERE NOT EXISTS (SELECT FROM tasker.tasks AS t WHERE t.task_id = w.task_id)
+      FROM tasker.task_moves AS w WHERE NOT EXISTS (SELECT FROM tasker.tasks AS t WHERE t.task_id = w.task_id)
     UNION ALL
     SELECT 'step_transition_without_step', w.task_id, format('step %s, sort_key %s', w.step_no, w.sort_key)
-      FROM tasker.workflow_step_transitions AS w
+      FROM tasker.step_moves AS w
       WHERE NOT EXISTS (SELECT FROM tasker.workflow_steps AS s WHERE s.task_id = w.task_id AND s.step_no = w.step_no AND s.element = w.element)
     UNION ALL
     SELECT 'label_without_task', l.task_id, format('%s %L', l.kind, l.label)
@@ -99,13 +99,13 @@ CREATE FUNCTION tasker.check()
     UNION ALL
     SELECT 'task_history_disagrees', t.task_id, format('%s after %s moves, but the history ends with %s at %s', t.state, t.moves,
         coalesce(w.to_state::text, 'nothing'), coalesce(w.sort_key::text, '-'))
-      FROM tasker.tasks AS t LEFT JOIN LATERAL (SELECT x.to_state, x.sort_key FROM tasker.task_transitions AS x WHERE x.task_id = t.task_id
+      FROM tasker.tasks AS t LEFT JOIN LATERAL (SELECT x.to_state, x.sort_key FROM tasker.task_moves AS x WHERE x.task_id = t.task_id
         ORDER BY x.sort_key DESC LIMIT 1) AS w ON true
       WHERE coalesce(w.to_state, 'pending') <> t.state OR coalesce(w.sort_key, 0) <> 10 * t.moves
     UNION ALL
     SELECT 'step_history_disagrees', s.task_id, format('step %s: %s after %s moves, but the history ends with %s at %s', s.step_no, s.state, s.moves,
         coalesce(w.to_state::text, 'nothing'), coalesce(w.sort_key::text, '-'))
-      FROM tasker.workflow_steps AS s LEFT JOIN LATERAL (SELECT x.to_state, x.sort_key FROM tasker.workflow_step_transitions AS x
+      FROM tasker.workflow_steps AS s LEFT JOIN LATERAL (SELECT x.to_state, x.sort_key FROM tasker.step_moves AS x
         WHERE x.task_id = s.task_id AND x.step_no = s.step_no AND x.element = s.element ORDER BY x.sort_key DESC LIMIT 1) AS w ON true
       WHERE coalesce(w.to_state, 'pending') <> s.state OR coalesce(w.sort_key, 0) <> 10 * s.moves
     UNION ALL

@@ -17,8 +17,8 @@ using api::Sight;
 
 namespace {
 
-constexpr api::TableShape kTaskTransitions{"task_transitions", "task_transitions_pkey", {"task_id", "sort_key"}};
-constexpr api::TableShape kStepTransitions{"workflow_step_transitions", "workflow_step_transitions_pkey", {"task_id", "step_no", "element", "sort_key"}};
+constexpr api::TableShape kTaskMoves{"task_moves", "task_moves_pkey", {"task_id", "sort_key"}};
+constexpr api::TableShape kStepMoves{"step_moves", "step_moves_pkey", {"task_id", "step_no", "element", "sort_key"}};
 
 constinit pg::Query select_leaf_results{
     "SELECT s.result, d.name::text FROM tasker.tasks t JOIN tasker.named_steps d ON d.named_task_id = t.named_task_id AND d.children = '{}'"
@@ -186,8 +186,8 @@ TASKER_SQL_FUNCTION(tasker_transition_metadata) {
     if (sight == Sight::kNothing) return nothing(fcinfo);
     const int step_no = args.int4(1, "step_no"), sort_key = args.int4(3, "sort_key");
     const FoundRow row = step_no == 0
-        ? api::read_row(kTaskTransitions, {.count = 2, .first = task_id, .rest = {sort_key}}, {"metadata"})
-        : api::read_row(kStepTransitions, {.count = 4, .first = task_id, .rest = {step_no, args.int4(2, "element"), sort_key}}, {"metadata"});
+        ? api::read_row(kTaskMoves, {.count = 2, .first = task_id, .rest = {sort_key}}, {"metadata"})
+        : api::read_row(kStepMoves, {.count = 4, .first = task_id, .rest = {step_no, args.int4(2, "element"), sort_key}}, {"metadata"});
     if (!row.found || row.null[0]) return nothing(fcinfo);
     return sight == Sight::kPayload ? row.value[0] : without_error_context(row.value[0]);
   });

@@ -123,18 +123,58 @@ JOIN tasker.named_steps AS d ON d.named_task_id = t.named_task_id AND d.step_no 
 WHERE s.element = -1;
 COMMENT ON VIEW tasker.step_dag_relationships IS 'Parents, children and siblings (same parents) of each step of each task';
 
+CREATE VIEW tasker.task_transitions WITH (security_invoker = true) AS
+SELECT m.task_id, m.sort_key - 10 AS sort_key, m.from_state, 'in_progress'::tasker.task_state AS to_state, '{}'::jsonb AS metadata, m.begun_at AS created_at
+FROM tasker.task_moves AS m WHERE m.begun_at IS NOT NULL
+UNION ALL
+SELECT m.task_id, m.sort_key, CASE WHEN m.begun_at IS NULL THEN m.from_state ELSE 'in_progress' END, m.to_state,
+  tasker.transition_metadata(m.task_id, 0, -1, m.sort_key), m.created_at
+FROM tasker.task_moves AS m;
+COMMENT ON VIEW tasker.task_transitions IS 'Every state change of every task; sort_key is ten times the move number, metadata null for whoever may not see payloads';
+
+CREATE VIEW tasker.workflow_step_transitions WITH (security_invoker = true) AS
+SELECT m.task_id, m.step_no, m.element, m.sort_key - 10 AS sort_key, m.from_state, 'in_progress'::tasker.step_state AS to_state,
+  pg_catalog.jsonb_build_object('attempt', m.attempt) AS metadata, m.begun_at AS created_at
+FROM tasker.step_moves AS m WHERE m.begun_at IS NOT NULL
+UNION ALL
+SELECT m.task_id, m.step_no, m.element, m.sort_key, CASE WHEN m.begun_at IS NULL THEN m.from_state ELSE 'in_progress' END, m.to_state,
+  tasker.transition_metadata(m.task_id, m.step_no, m.element, m.sort_key), m.created_at
+FROM tasker.step_moves AS m;
+COMMENT ON VIEW tasker.workflow_step_transitions IS 'Every state change of every step; sort_key is ten times the move number, metadata null for whoever may not see payloads';
+
 CREATE VIEW tasker.task_history WITH (security_invoker = true) AS
 SELECT h.task_id, CASE h.element WHEN -1 THEN d.name ELSE d.name || '[' || h.element || ']' END AS step_name, h.sort_key, h.from_state, h.to_state,
-  tasker.transition_metadata(h.task_id, h.step_no, h.element, h.sort_key) AS metadata, h.created_at
+  h.metadata, h.created_at
 FROM (
-  SELECT w.task_id, 0 AS step_no, -1 AS element, w.sort_key, w.from_state::text AS from_state, w.to_state::text AS to_state, w.created_at
+  SELECT w.task_id, 0 AS step_no, -1 AS element, w.sort_key, w.from_state::text AS from_state, w.to_state::text AS to_state, w.metadata, w.created_at
   FROM tasker.task_transitions AS w
   UNION ALL
-  SELECT w.task_id, w.step_no, w.element, w.sort_key, w.from_state::text, w.to_state::text, w.created_at FROM tasker.workflow_step_transitions AS w) AS h
+  SELECT w.task_id, w.step_no, w.element, w.sort_key, w.from_state::text, w.to_state::text, w.metadata, w.created_at FROM tasker.workflow_step_transitions AS w) AS h
 JOIN tasker.tasks AS t ON t.task_id = h.task_id
 LEFT JOIN tasker.named_steps AS d ON d.named_task_id = t.named_task_id AND d.step_no = h.step_no
 ORDER BY h.created_at, h.task_id, h.step_no, h.element, h.sort_key;
 COMMENT ON VIEW tasker.task_history IS 'Every move of every task and step in the order of time; step_name is null for the task''s own';
+
+-- What a subscription is told of, and what it would have been told of.
+CREATE VIEW tasker.events WITH (security_invoker = true) AS
+SELECT h.task_id, CASE h.element WHEN -1 THEN d.name ELSE d.name || '[' || h.element || ']' END AS step_name, e.event, e.custom, ns.name AS namespace, n.name,
+  h.sort_key, h.from_state, h.to_state, h.created_at AS occurred_at, h.metadata
+FROM (
+  SELECT w.task_id, 0 AS step_no, -1 AS element, w.sort_key, w.from_state::text AS from_state, w.to_state::text AS to_state, w.metadata, w.created_at
+  FROM tasker.task_transitions AS w
+  UNION ALL
+  SELECT w.task_id, w.step_no, w.element, w.sort_key, w.from_state::text, w.to_state::text, w.metadata, w.created_at FROM tasker.workflow_step_transitions AS w) AS h
+JOIN tasker.tasks AS t ON t.task_id = h.task_id
+JOIN tasker.named_tasks AS n ON n.named_task_id = t.named_task_id
+JOIN tasker.task_namespaces AS ns ON ns.task_namespace_id = n.task_namespace_id
+LEFT JOIN tasker.named_steps AS d ON d.named_task_id = t.named_task_id AND d.step_no = h.step_no
+CROSS JOIN LATERAL (
+  SELECT tasker.event_name(CASE h.step_no WHEN 0 THEN 'task' ELSE 'step' END, h.from_state, h.to_state) AS event, false AS custom
+  UNION ALL
+  SELECT DISTINCT v.event ->> 'name', true FROM jsonb_array_elements(d.events) AS v(event)
+  WHERE h.to_state IN ('complete', 'error') AND v.event ->> 'condition' IN ('always', CASE h.to_state WHEN 'complete' THEN 'success' ELSE 'failure' END)
+    AND NOT starts_with(v.event ->> 'name', 'task.') AND NOT starts_with(v.event ->> 'name', 'step.')) AS e;
+COMMENT ON VIEW tasker.events IS 'Every event of the history: one for each move of a task or a step, and the custom ones that its definition publishes with it; metadata is null for whoever may not see payloads';
 
 CREATE VIEW tasker.task_annotation_list WITH (security_invoker = true) AS
 SELECT a.task_id, a.task_annotation_id, a.annotation_type AS type, tasker.task_annotation(a.task_id, a.task_annotation_id) AS annotation,

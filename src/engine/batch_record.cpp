@@ -47,8 +47,8 @@ store::StepMove step_move(const Outcome &outcome) {
   if (outcome.step().parents.size() >= 2) move.waiting_on = 0;
   if (row.state == core::StepState::kError) move.hops.push_back({core::StepState::kPending, outcome.started_at, "{\"cause\": \"retry\"}"});
   const bool begun = outcome.kind == OutcomeKind::kBegun;
-  if (!outcome.under_way())
-    move.hops.push_back({core::StepState::kInProgress, outcome.started_at, object_of({attempt_member(move.attempts), begun ? outcome.metadata : ""})});
+  if (!outcome.under_way()) move.hops.push_back(store::begin_attempt(outcome.started_at, move.attempts));
+  if (begun && !outcome.metadata.empty()) move.hops.back() = {core::StepState::kInProgress, outcome.started_at, object_of({attempt_member(move.attempts), outcome.metadata})};
   if (begun) return move;
   if (outcome.kind == OutcomeKind::kReturned) {
     move.cause = core::MoveCause::kLease;
@@ -110,7 +110,7 @@ void Batch::count_outcomes() const {
   for (const Outcome &o : outcomes_) {
     if (o.step().dependent_system_id != 0 && o.kind != OutcomeKind::kRunAlone && o.kind != OutcomeKind::kBegun) options_.tell(o.step().dependent_system_id, o.loaded.step.key, word_of(o));
     if ((o.kind != OutcomeKind::kSucceeded && o.kind != OutcomeKind::kFailed) || o.step().type == store::HandlerType::kNoop) continue;
-    store::count_outcome(o.definition->named_task_id, o.loaded.step.key.step_no, o.attempt(), o.kind == OutcomeKind::kSucceeded, o.duration_ms());
+    store::count_outcome(o.definition->named_task_id, o.loaded.step.key, o.attempt(), o.kind == OutcomeKind::kSucceeded, o.duration_ms());
   }
 }
 

@@ -2,8 +2,10 @@
 
 #include <algorithm>
 
+#include "core/events.hpp"
 #include "engine/control_call.hpp"
 #include "engine/handlers.hpp"
+#include "store/events.hpp"
 #include "store/hints.hpp"
 #include "store/runs.hpp"
 
@@ -22,7 +24,7 @@ constinit pg::Query set_paused{
     " WHERE t.task_id = $1 AND t.paused <> $2 RETURNING t.moves, t.state::text",
     2, {INT8OID, BOOLOID}};
 constinit pg::Query insert_note{
-    "INSERT INTO tasker.task_transitions (task_id, sort_key, from_state, to_state, metadata, created_at)"
+    "INSERT INTO tasker.task_moves (task_id, sort_key, from_state, to_state, metadata, created_at)"
     " VALUES ($1, $2, $3::tasker.task_state, $3::tasker.task_state, $4::jsonb, clock_timestamp())",
     4, {INT8OID, INT4OID, TEXTOID, TEXTOID}};
 constinit pg::Query level_of{
@@ -55,6 +57,8 @@ bool set_pause(std::int64_t task_id, bool paused, const Reason &reason) {
   const pg::Result moved = pg::execute(set_paused, pg::Params().int8(task_id).boolean(paused));
   pg::execute(insert_note, pg::Params().int8(task_id).int4(moved.rows.int4(0, 1) * 10).text(moved.rows.text(0, 2))
                                .text(call.metadata(paused ? "paused" : "resumed")));
+  if (store::events_wanted())
+    store::record_events({{{task_id, 0, -1}, moved.rows.int4(0, 1) * 10, core::event_of(call.task().state, call.task().state), GetCurrentTimestamp()}});
   if (!paused) call.hint(store::HintKind::kTask);
   return true;
 }

@@ -9,15 +9,16 @@
 #include "pg/regex.hpp"
 #include "pg/security.hpp"
 #include "store/hints.hpp"
+#include "store/key_arrays.hpp"
+#include "store/new_tasks.hpp"
 #include "store/runs.hpp"
 #include "store/settings.hpp"
+#include "store/step_history.hpp"
 #include "store/timers.hpp"
 
 namespace tasker::engine {
 
 namespace {
-
-constinit pg::Query next_ids{"SELECT nextval('tasker.task_id_seq') FROM generate_series(1, $1)", 1, {INT4OID}};
 
 // Keys first: whoever loses the race waits here for the winner's end, before anything else is written.
 constinit pg::Query claim_keys{
@@ -30,22 +31,6 @@ constinit pg::Query find_keys{
     // An old snapshot may show the key of a task that was removed as well: the younger one counts.
     " ORDER BY u.ord, k.task_id",
     4, {OIDOID, INT4OID, TEXTOID, TEXTARRAYOID}};
-
-constinit pg::Query insert_tasks{
-    "INSERT INTO tasker.tasks (task_id, home, named_task_id, owner, created_by, priority, sinks_left, runnable, run_at, created_at, deadline_seconds, deadline_at,"
-    " context, initiator, source_system, reason, correlation_id, idempotency_key, tags, bypass_steps)"
-    " SELECT u.id, (SELECT h.nonce FROM tasker.home h), $4, $5, $6, $7, $8, $9 <= $10, $9, $10, $11, $9 + make_interval(secs => $11),"
-    " u.context, $12, $13, $14, coalesce($15, 'tsk_' || replace(gen_random_uuid()::text, '-', '')), u.key, $16, $17"
-    " FROM unnest($1, $2, $3) AS u(id, context, key)",
-    17,
-    {INT8ARRAYOID, JSONBARRAYOID, TEXTARRAYOID, INT4OID, OIDOID, OIDOID, INT4OID, INT4OID, TIMESTAMPTZOID, TIMESTAMPTZOID, FLOAT8OID, TEXTOID,
-     TEXTOID, TEXTOID, TEXTOID, TEXTARRAYOID, TEXTARRAYOID}};
-
-constinit pg::Query insert_steps{
-    "INSERT INTO tasker.workflow_steps (task_id, step_no, waiting_on)"
-    " SELECT u.id, d.step_no, CASE WHEN cardinality(d.parents) > 1 THEN cardinality(d.parents) ELSE 0 END"
-    " FROM unnest($1) AS u(id) CROSS JOIN tasker.named_steps d WHERE d.named_task_id = $2",
-    2, {INT8ARRAYOID, INT4OID}};
 
 constinit pg::Query insert_labels{
     "INSERT INTO tasker.task_labels (label, kind, task_id)"
@@ -156,12 +141,14 @@ void warn_without_preload() {
 struct Assigned {
   std::vector<std::int64_t> ids;
   std::vector<bool> fresh;
+  std::int64_t home = 0;
 };
 Assigned assign_ids(const NewTasks &request, const store::CompiledDefinition &definition, Oid owner) {
   Assigned out;
   const std::size_t count = request.contexts.size();
-  const pg::Result ids = pg::execute(next_ids, pg::Params().int4(static_cast<int>(count)));
-  for (std::uint64_t i = 0; i < count; i++) out.ids.push_back(ids.rows.int8(i, 1));
+  out.ids = store::next_task_ids(definition.named_task_id, static_cast<int>(count), &out.home);
+  if (out.ids.size() != count)
+    throw tasker::Error("40001", "definition " + definition.ns + "." + definition.name + " was replaced at the same moment", {}, "Try again.");
   out.fresh.assign(count, true);
   std::size_t keyed = 0;
   for (const auto &key : request.idempotency_keys) keyed += key.has_value() ? 1 : 0;
@@ -227,32 +214,22 @@ void write_tasks(const NewTasks &request, const store::CompiledDefinition &defin
   const TimestampTz now = GetCurrentTimestamp();
   const TimestampTz run_at = request.run_at < now ? now : request.run_at;
   const bool later = run_at > now;
-  pg::ArrayBuilder ids(INT8OID), contexts(JSONBOID), keys(TEXTOID);
   std::vector<std::int64_t> fresh;
+  std::vector<store::NewTask> tasks;
   for (std::size_t i = 0; i < assigned.ids.size(); i++) {
     if (!assigned.fresh[i]) continue;
     fresh.push_back(assigned.ids[i]);
-    ids.int8(assigned.ids[i]);
-    contexts.add(request.contexts[i]);
-    if (!request.idempotency_keys.empty() && request.idempotency_keys[i]) keys.text(*request.idempotency_keys[i]);
-    else keys.null();
+    const bool keyed = !request.idempotency_keys.empty() && request.idempotency_keys[i];
+    tasks.push_back({assigned.ids[i], request.contexts[i], keyed ? &*request.idempotency_keys[i] : nullptr});
   }
   if (fresh.empty()) return;
-  const Datum id_array = ids.datum();
   const std::optional<double> deadline = request.deadline_seconds ? request.deadline_seconds : definition.deadline_seconds;
-  pg::Params params;
-  params.datum(id_array).datum(contexts.datum()).datum(keys.datum()).int4(definition.named_task_id).oid(owner).oid(request.creator ? request.creator->session : GetSessionUserId())
-      .int4(request.priority).int4(definition.sink_count).timestamp(run_at).timestamp(now);
-  if (deadline) params.float8(*deadline);
-  else params.null();
-  params.text_or_null(request.initiator).text_or_null(request.source_system).text_or_null(request.reason).text_or_null(request.correlation_id)
-      .datum(pg::text_array(request.tags)).datum(pg::text_array(request.bypass_steps));
-  pg::execute(insert_tasks, params);
-  const pg::Result steps = pg::execute(insert_steps, pg::Params().datum(id_array).int4(definition.named_task_id));
-  if (steps.processed != fresh.size() * definition.steps.size())
-    throw tasker::Error("40001", "definition " + definition.ns + "." + definition.name + " was replaced at the same moment", {}, "Try again.");
+  store::insert_tasks(definition,
+                      {assigned.home, owner, request.creator ? request.creator->session : GetSessionUserId(), request.priority, run_at, now, deadline, request.initiator,
+                       request.source_system, request.reason, request.correlation_id, request.tags, request.bypass_steps},
+                      tasks);
   if (!request.tags.empty() || request.correlation_id)
-    pg::execute(insert_labels, pg::Params().datum(id_array).datum(pg::text_array(request.tags)).text_or_null(request.correlation_id));
+    pg::execute(insert_labels, pg::Params().datum(store::id_array(fresh)).datum(pg::text_array(request.tags)).text_or_null(request.correlation_id));
   if (later) {
     std::vector<std::pair<store::StepKey, TimestampTz>> timers;
     for (std::int64_t id : fresh) timers.push_back({{id, 0, -1}, run_at});
@@ -260,6 +237,7 @@ void write_tasks(const NewTasks &request, const store::CompiledDefinition &defin
   }
   if (deadline) store::add_deadlines(fresh);
   TASKER_FAULT("create.after_insert");
+  store::note_tasks_created(definition.named_task_id, static_cast<std::int64_t>(fresh.size()));
   hint_new_tasks(request, definition, owner, fresh, later);
   if (!request.bypass_steps.empty())
     for (std::int64_t id : fresh) bypass_steps(id, request.bypass_steps);

@@ -30,8 +30,7 @@ inline constexpr int kMaxTakenBack = 100;
 
 // A task that somebody is just starting or controlling is passed over at once.
 constinit pg::Query lock_pending{
-    "SELECT t.task_id FROM unnest($1) AS u(task_id) CROSS JOIN LATERAL (SELECT x.task_id FROM tasker.tasks x WHERE x.task_id = u.task_id FOR NO KEY UPDATE SKIP LOCKED) t", 1,
-    {INT8ARRAYOID}};
+    "SELECT t.task_id FROM tasker.tasks t WHERE t.task_id = ANY ($1) FOR NO KEY UPDATE SKIP LOCKED", 1, {INT8ARRAYOID}};
 
 bool contention(const pg::Caught &error) { return error.sqlstate == "55P03" || error.sqlstate == "40001" || error.sqlstate == "40P01"; }
 [[noreturn]] void raise_again(const pg::Caught &error) { throw tasker::Error(error.sqlstate.c_str(), error.message, error.detail, error.hint); }
@@ -335,6 +334,8 @@ std::vector<ClaimedStep> claim_steps(const ClaimRequest &request, MemoryContext 
     home = store::load_home_row();
   }
   if (home.held) throw tasker::Error(sqlstate::kObjectNotReady, "this database is held: " + home.reason, {}, "Call tasker.release_hold() when its tasks may run here.");
+  // Those within find the path pinned.
+  const pg::OwnerScope as_owner(store::cached_extension_owner());
   return Claim(request, home.nonce, memory).run(limited);
 }
 

@@ -44,7 +44,7 @@ extern "C" void tell_at_end(XactEvent event, void *) {
   for (const Told *t = told; t != told + count; t++) {
     if (t->system != 0)
       store::tell_breaker(t->system, t->key, t->success ? store::SystemWord::kWorks : t->against_system ? store::SystemWord::kFails : store::SystemWord::kNothing);
-    store::count_outcome(t->named_task_id, t->key.step_no, t->attempt, t->success, t->duration_ms);
+    store::count_outcome(t->named_task_id, t->key, t->attempt, t->success, t->duration_ms);
   }
 }
 
@@ -160,6 +160,7 @@ class Ends {
   const LeaseToken &token(std::size_t i) const { return tokens_[i]; }
 
   std::vector<EndedAs> run() {
+    const pg::OwnerScope as_owner(store::cached_extension_owner());  // those within find the path pinned
     nonce_ = nonce();
     if (ends_.size() == 1) {
       one(0);

@@ -34,7 +34,7 @@ store::StepMove expire(const store::TaskFacts &facts, const store::StepRow &row,
   move.from = row.state;
   move.cause = core::MoveCause::kDeadline;
   if (row.state == core::StepState::kError) move.hops.push_back({core::StepState::kPending, now, "{\"cause\": \"deadline\"}"});
-  if (since) move.hops.push_back({core::StepState::kInProgress, *since, "{\"attempt\": " + std::to_string(failure.attempts) + "}"});
+  if (since) move.hops.push_back(store::begin_attempt(*since, failure.attempts));
   move.hops.push_back({core::StepState::kError, now, "{\"cause\": \"deadline\", \"error\": " + failure.error + "}"});
   move.attempts = failure.attempts;
   move.generation = row.generation;

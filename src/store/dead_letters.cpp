@@ -10,7 +10,7 @@ namespace {
 #define DEAD_STEP                                                                            \
   "s.state = 'error' AND s.element = -1 AND (s.permanent OR s.attempts > 0 AND NOT (d.retryable AND s.attempts < coalesce(s.max_attempts, d.max_attempts)))"
 #define FAILED_AT                                                                                                                                \
-  "coalesce(s.finished_at, (SELECT max(w.created_at) FROM tasker.workflow_step_transitions w WHERE w.task_id = s.task_id AND w.step_no = s.step_no" \
+  "coalesce(s.finished_at, (SELECT max(w.created_at) FROM tasker.step_moves w WHERE w.task_id = s.task_id AND w.step_no = s.step_no" \
   " AND w.element = s.element))"
 // Each task's steps are looked up by key, whatever the statistics say: OFFSET 0 keeps them from being joined.
 #define DEAD_STEPS_OF_TASK                                                                                             \

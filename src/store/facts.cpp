@@ -1,6 +1,7 @@
 #include "store/facts.hpp"
 
 #include "store/home.hpp"
+#include "store/key_arrays.hpp"
 #include "store/pauses.hpp"
 #include "store/schedules.hpp"
 
@@ -23,9 +24,7 @@ constinit pg::Query select_steps_locked{
     "SELECT " STEP_COLUMNS " FROM tasker.workflow_steps s WHERE s.task_id = $1 AND s.element = -1 ORDER BY s.step_no FOR NO KEY UPDATE", 1, {INT8OID}};
 
 constinit pg::Query select_home{
-    "SELECT h.nonce, h.held_reason, h.database_oid = (SELECT d.oid FROM pg_catalog.pg_database d WHERE d.datname = pg_catalog.current_database())"
-    ", h.accepted_up_to FROM tasker.home h",
-    0, {}};
+    "SELECT h.nonce, h.held_reason, h.database_oid = $1, h.accepted_up_to FROM tasker.home h", 1, {OIDOID}};
 // The first task after those a release_hold accepted: in a restored copy it carries the nonce of the original.
 constinit pg::Query first_task{"SELECT t.home FROM tasker.tasks t WHERE t.task_id > $1 ORDER BY t.task_id LIMIT 1", 1, {INT8OID}};
 constinit pg::Query foreign_task{"SELECT 1 FROM tasker.tasks t WHERE t.live AND t.home <> $1 LIMIT 1", 1, {INT8OID}};
@@ -96,12 +95,6 @@ StepRow read_step(const pg::Rows &r, std::uint64_t i, std::int64_t task_id) {
   return s;
 }
 
-Datum id_array(const std::vector<std::int64_t> &ids) {
-  pg::ArrayBuilder array(INT8OID);
-  for (std::int64_t id : ids) array.int8(id);
-  return array.datum();
-}
-
 }  // namespace
 
 core::StepFacts step_facts(const StepRow &row, const CompiledStep &step) {
@@ -165,10 +158,10 @@ Home read_home(const pg::Result &row) {
 
 }  // namespace
 
-Home load_home_row() { return read_home(pg::execute(select_home)); }
+Home load_home_row() { return read_home(pg::execute(select_home, pg::Params().oid(MyDatabaseId))); }
 
 Home load_home(bool thorough) {
-  const pg::Result row = pg::execute(select_home);
+  const pg::Result row = pg::execute(select_home, pg::Params().oid(MyDatabaseId));
   Home home = read_home(row);
   if (home.held) return home;
   if (const pg::Result first = pg::execute(first_task, pg::Params().int8(row.rows.int8(0, 4))); !first.rows.empty() && first.rows.int8(0, 1) != home.nonce) {

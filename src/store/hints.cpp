@@ -1,5 +1,7 @@
 #include "store/hints.hpp"
 
+#include <algorithm>
+
 namespace tasker::store {
 
 namespace {
@@ -23,7 +25,15 @@ bool knows_database() noexcept {
   return my_database >= 0 && database_slot(my_database).database == MyDatabaseId && database_slot(my_database).state != DatabaseState::kFree;
 }
 
-// Fills the ring and wakes whoever must look at it. Loads, stores, one lock, latches: nothing here can raise.
+// Nobody would act upon it. What the dispatcher watches it counts before it looks at it with a new snapshot, and whoever
+// asks here has committed before: either it is told, or its look sees this commit.
+bool is_idle(const Hint &hint, DatabaseSlot &slot) noexcept {
+  return hint.kind == HintKind::kSettle && pg_atomic_read_u32(&slot.watched_tasks) == 0;
+}
+
+// Fills the ring and wakes whoever must look at it: the dispatcher not for a timer that is due after it wakes by itself.
+// It publishes that moment after its last look at the ring, and takes it back before the next: see Dispatcher::run.
+// Loads, stores, one lock, latches: nothing here can raise.
 void deliver(const Hint *hints, int count, bool sweep, bool create, bool pauses) noexcept {
   bool wake_up_launcher = false;
   if (!knows_database()) {
@@ -34,10 +44,15 @@ void deliver(const Hint *hints, int count, bool sweep, bool create, bool pauses)
   }
   const int index = my_database;
   DatabaseSlot &slot = database_slot(index);
+  if (!sweep && !create && !pauses && std::all_of(hints, hints + count, [&](const Hint &hint) { return is_idle(hint, slot); })) return;
   LWLockAcquire(ring_lock(index), LW_EXCLUSIVE);
   // Before the sweep that finds again what was paused: whoever sees that one knows of the change.
   if (pauses) pg_atomic_write_u64(&slot.pause_generation, pg_atomic_add_fetch_u64(&shared->pause_clock, 1));
+  const std::uint64_t wakes_at = pg_atomic_read_u64(&slot.wakes_at);
+  bool urgent = sweep || create || pauses;
   for (int i = 0; i < count; i++) {
+    if (is_idle(hints[i], slot)) continue;
+    urgent = urgent || hints[i].kind != HintKind::kTimer || static_cast<std::uint64_t>(hints[i].due) < wakes_at || slot.ring_count >= kRingSize / 2;
     if (slot.ring_count == kRingSize) {
       slot.sweep = true;
       break;
@@ -53,7 +68,7 @@ void deliver(const Hint *hints, int count, bool sweep, bool create, bool pauses)
     wake_up_launcher = true;
   }
   LWLockRelease(ring_lock(index));
-  wake(dispatcher);
+  if (urgent) wake(dispatcher);
   if (wake_up_launcher) wake_launcher();
 }
 

@@ -28,7 +28,7 @@ constinit pg::Query select_overdue{
 constinit pg::Query select_lease_facts{
     "SELECT (SELECT l.lease_until FROM tasker.leases l WHERE l.task_id = $1 AND l.step_no = $2 AND l.element = $3 AND l.claim_token = $4),"
     " EXISTS (SELECT FROM tasker.leases l WHERE l.task_id = $1 AND l.step_no = $2 AND l.element = $3 AND l.claim_token <> $4),"
-    " s.state::text, coalesce((SELECT x.to_state::text FROM tasker.workflow_step_transitions x WHERE x.task_id = $1 AND x.step_no = $2 AND x.element = $3"
+    " s.state::text, coalesce((SELECT x.to_state::text FROM tasker.step_moves x WHERE x.task_id = $1 AND x.step_no = $2 AND x.element = $3"
     "   AND x.from_state = 'in_progress' AND x.metadata ->> 'claim_token' = $4::text ORDER BY x.sort_key DESC LIMIT 1), '')"
     " FROM tasker.workflow_steps s WHERE s.task_id = $1 AND s.step_no = $2 AND s.element = $3",
     4, {INT8OID, INT4OID, INT4OID, UUIDOID}};
@@ -44,7 +44,8 @@ Datum new_token() {
 }  // namespace
 
 std::vector<Datum> insert_leases(const std::vector<NewLease> &leases, const LeaseTerms &terms) {
-  std::vector<Datum> tokens, values;
+  std::vector<Datum> tokens;
+  pg::TableRows rows;
   if (leases.empty()) return tokens;
   const Datum queue = pg::text_datum(terms.queue), worker = pg::text_datum(terms.worker);
   // The steps have been moved in this transaction, and their rows are locked: nobody else leases them.
@@ -52,20 +53,20 @@ std::vector<Datum> insert_leases(const std::vector<NewLease> &leases, const Leas
   for (const NewLease &lease : leases) {
     const Datum token = new_token();
     tokens.push_back(token);
-    const Datum row[kCount] = {Int64GetDatum(lease.key.task_id), Int32GetDatum(lease.key.step_no), Int32GetDatum(lease.key.element), queue, Int32GetDatum(lease.moves),
-                               token, worker, ObjectIdGetDatum(terms.claimed_by), TimestampTzGetDatum(terms.claimed_at), TimestampTzGetDatum(terms.until)};
+    const std::initializer_list<Datum> row = {Int64GetDatum(lease.key.task_id), Int32GetDatum(lease.key.step_no), Int32GetDatum(lease.key.element), queue,
+                                              Int32GetDatum(lease.moves), token, worker, ObjectIdGetDatum(terms.claimed_by), TimestampTzGetDatum(terms.claimed_at), TimestampTzGetDatum(terms.until)};
     pg::TableRow there = find_lease(table, lease.key);
     if (!there) {
-      values.insert(values.end(), row, row + kCount);
+      rows.add(row);
       continue;
     }
     pg::RowChange change;
-    for (int column = kQueue; column < kCount; column++) change.set(column, row[column]);
+    for (int column = kQueue; column < kCount; column++) change.set(column, row.begin()[column]);
     auto wrote = pg::Table::Wrote::kChanged;
     while (wrote == pg::Table::Wrote::kChanged) wrote = table.update(there, change);
-    if (wrote == pg::Table::Wrote::kGone) values.insert(values.end(), row, row + kCount);
+    if (wrote == pg::Table::Wrote::kGone) rows.add(row);
   }
-  table.insert(values);
+  table.insert(rows);
   return tokens;
 }
 

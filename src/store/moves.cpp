@@ -2,10 +2,14 @@
 
 #include <cmath>
 
+#include "core/events.hpp"
 #include "core/json.hpp"
+#include "pg/memory.hpp"
 #include "pg/security.hpp"
+#include "store/events.hpp"
 #include "store/hints.hpp"
 #include "store/shapes.hpp"
+#include "store/step_history.hpp"
 #include "store/timers.hpp"
 
 namespace tasker::store {
@@ -49,20 +53,49 @@ void check_hops(const Move &move) {
   }
 }
 
-Datum metadata_datum(const std::string &text) { return pg::jsonb_datum(text.empty() ? "{}" : text); }
+// Most have none.
+Datum metadata_datum(const std::string &text) {
+  static constinit Datum empty = 0;
+  if (!text.empty()) return pg::jsonb_datum(text);
+  if (empty == Datum(0)) {
+    const pg::ContextScope scope(TopMemoryContext);
+    empty = pg::jsonb_datum("{}");
+  }
+  return empty;
+}
 
-void write_step_transitions(const std::vector<StepMove> &moves, Oid state_type) {
-  std::vector<Datum> rows;
+bool is_plain_begin(const Hop<core::StepState> &hop) { return hop.attempt != 0; }
+bool is_plain_begin(const Hop<core::TaskState> &hop) { return hop.to == core::TaskState::kInProgress && hop.metadata.empty(); }
+
+// A row for each hop, but one for a plain begin and what follows it.
+template <class Hops, class Write>
+void for_each_row(const Hops &hops, Write write) {
+  for (std::size_t i = 0; i < hops.size(); i++) {
+    const bool with_next = i + 1 < hops.size() && is_plain_begin(hops[i]);
+    write(with_next ? &hops[i] : nullptr, hops[with_next ? i + 1 : i], with_next ? 2 : 1);
+    if (with_next) i++;
+  }
+}
+
+void write_step_history(const std::vector<StepMove> &moves, Oid state_type) {
+  pg::TableRows rows;
   for (const StepMove &move : moves) {
     core::StepState state = move.from;
     int number = move.expected_moves;
-    for (const auto &hop : move.hops) {
-      rows.insert(rows.end(), {Int64GetDatum(move.key.task_id), Int32GetDatum(move.key.step_no), Int32GetDatum(move.key.element), Int32GetDatum(++number * 10),
+    for_each_row(move.hops, [&](const Hop<core::StepState> *begin, const Hop<core::StepState> &hop, int count) {
+      number += count;
+      rows.add({Int64GetDatum(move.key.task_id), Int32GetDatum(move.key.step_no), Int32GetDatum(move.key.element), Int32GetDatum(number * 10),
                 state_datum(state_type, state), state_datum(state_type, hop.to), metadata_datum(hop.metadata), TimestampTzGetDatum(hop.at)});
+      if (begin == nullptr) {
+        rows.add_null();
+        rows.add_null();
+      } else {
+        rows.add({TimestampTzGetDatum(begin->at), Int32GetDatum(begin->attempt)});
+      }
       state = hop.to;
-    }
+    });
   }
-  pg::Table(step_transitions_table, pg::Table::Use::kWrite).insert(rows);
+  pg::Table(step_moves_table, pg::Table::Use::kWrite).insert(rows);
 }
 
 // The row after a move. Everything an earlier run or another process may have written meanwhile is in `row`.
@@ -112,6 +145,7 @@ struct TaskChange {
   pg::RowChange change;
   MovedTask moved;
   bool was_over = false, has_deadline = false;
+  int named_task_id = 0;
   TimestampTz finished_at = 0;
 };
 
@@ -125,6 +159,7 @@ TaskChange change_of(const TaskMove &move, const pg::TableRow &row, Oid state_ty
   const bool ended_well = target == core::TaskState::kComplete || target == core::TaskState::kResolvedManually;
   TaskChange out;
   out.was_over = !flag(kLive);
+  out.named_task_id = number(kNamedTaskId);
   out.moved = {move.task_id, completes ? core::TaskState::kComplete : target, number(kMoves) + static_cast<int>(move.hops.size()) + (completes ? 1 : 0),
                number(kSinksLeft) - move.sinks_done, (flag(kFailing) || move.set_failing) && !ended_well && target != core::TaskState::kCancelled,
                flag(kUneven) || move.set_uneven, completes && target != core::TaskState::kComplete};
@@ -163,13 +198,23 @@ std::optional<TaskChange> move_task(pg::Table &tasks, const TaskMove &move, Oid 
   while (row && DatumGetInt32(row.values[task_column::kMoves]) == move.expected_moves) {
     TaskChange change = change_of(move, row, state_type);
     const auto wrote = tasks.update(row, change.change);
-    if (wrote == pg::Table::Wrote::kDone) return change;
+    if (wrote == pg::Table::Wrote::kDone) {
+      const bool ended = change.finished_at != 0 && !(change.was_over && move.hops.empty());
+      const auto began = row.nulls[task_column::kStartedAt] ? move.started_at : DatumGetTimestampTz(row.values[task_column::kStartedAt]);
+      const TimestampTz at = change.moved.completed_now || move.hops.empty() ? change.finished_at : move.hops.back().at;
+      if (ended) note_task_end(DatumGetInt32(row.values[task_column::kNamedTaskId]), move.task_id, change.moved.state, began, at);
+      return change;
+    }
     if (wrote == pg::Table::Wrote::kGone) return std::nullopt;
   }
   return std::nullopt;
 }
 
 }  // namespace
+
+Hop<core::StepState> begin_attempt(TimestampTz at, int attempt) {
+  return {core::StepState::kInProgress, at, "{\"attempt\": " + std::to_string(attempt) + "}", attempt};
+}
 
 std::size_t move_steps(const std::vector<StepMove> &moves) {
   if (moves.empty()) return 0;
@@ -182,7 +227,10 @@ std::size_t move_steps(const std::vector<StepMove> &moves) {
     for (const StepMove &move : moves)
       if (move_step(steps, move, state_type)) moved++;
   }
-  if (moved == moves.size()) write_step_transitions(moves, state_type);
+  if (moved == moves.size()) {
+    write_step_history(moves, state_type);
+    if (events_wanted()) record_step_events(moves);
+  }
   return moved;
 }
 
@@ -190,33 +238,40 @@ std::vector<MovedTask> move_tasks(const std::vector<TaskMove> &moves) {
   std::vector<MovedTask> out;
   if (moves.empty()) return out;
   for (const TaskMove &move : moves) check_hops(move);
-  std::vector<Datum> rows;
+  pg::TableRows rows;
+  const bool tells = events_wanted();
+  std::vector<Occurrence> happened;
   std::vector<std::int64_t> deadlines_over, deadlines_again;
   {
     pg::Table tasks(tasks_table, pg::Table::Use::kWrite);
     const Oid state_type = tasks.type(task_column::kState);
-    const auto add = [&](std::int64_t task_id, int number, core::TaskState before, core::TaskState after, const std::string &metadata, TimestampTz when) {
-      rows.insert(rows.end(), {Int64GetDatum(task_id), Int32GetDatum(number * 10), state_datum(state_type, before), state_datum(state_type, after), metadata_datum(metadata),
-                TimestampTzGetDatum(when)});
-    };
     for (const TaskMove &move : moves) {
       const std::optional<TaskChange> done = move_task(tasks, move, state_type);
       if (!done) continue;
       const MovedTask &moved = done->moved;
+      auto hops = move.hops;
+      if (moved.completed_now) hops.push_back({moved.state, done->finished_at, {}});
       core::TaskState before = move.from;
       int number = move.expected_moves;
-      for (const auto &hop : move.hops) {
-        add(moved.task_id, ++number, before, hop.to, hop.metadata, hop.at);
+      for_each_row(hops, [&](const Hop<core::TaskState> *begin, const Hop<core::TaskState> &hop, int count) {
+        if (tells && begin != nullptr) happened.push_back({{moved.task_id, 0, -1}, (number + 1) * 10, core::event_of(before, begin->to), begin->at});
+        number += count;
+        if (tells) happened.push_back({{moved.task_id, 0, -1}, number * 10, core::event_of(begin == nullptr ? before : begin->to, hop.to), hop.at});
+        rows.add({Int64GetDatum(moved.task_id), Int32GetDatum(number * 10), state_datum(state_type, before), state_datum(state_type, hop.to), metadata_datum(hop.metadata),
+                  TimestampTzGetDatum(hop.at)});
+        if (begin == nullptr) rows.add_null();
+        else rows.add({TimestampTzGetDatum(begin->at)});
         before = hop.to;
-      }
-      if (moved.completed_now) add(moved.task_id, ++number, before, moved.state, {}, done->finished_at);
+      });
       const bool over = core::finished(moved.state);
       if (over) task_finished(moved.task_id);
+      if (over && tells) note_delivery_end(done->named_task_id);
       if (done->has_deadline && over != core::finished(move.from)) (over ? deadlines_over : deadlines_again).push_back(moved.task_id);
       out.push_back(moved);
     }
   }
-  if (!rows.empty()) pg::Table(task_transitions_table, pg::Table::Use::kWrite).insert(rows);
+  if (rows.size() > 0) pg::Table(task_moves_table, pg::Table::Use::kWrite).insert(rows);
+  if (tells) record_events(happened);
   drop_deadlines(deadlines_over);
   add_deadlines(deadlines_again);
   return out;

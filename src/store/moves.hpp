@@ -19,7 +19,11 @@ struct Hop {
   State to;
   TimestampTz at;
   std::string metadata;  // a JSON object, or empty for {}
+  // Not 0: a step begins, and there is nothing more to say of it than which attempt it is. Such a begin, and that of a task
+  // without metadata, has no row of its own where another hop follows.
+  int attempt = 0;
 };
+Hop<core::StepState> begin_attempt(TimestampTz at, int attempt);
 
 struct StepMove {
   StepKey key;

@@ -16,19 +16,18 @@ constinit pg::Query insert_queue_items{
     6, {INT8ARRAYOID, INT4ARRAYOID, INT4ARRAYOID, TEXTARRAYOID, INT4ARRAYOID, INT4ARRAYOID}};
 
 #define ITEMS_FROM                                                                                                     \
-  "SELECT q.rank, q.system, q.task_id, q.step_no, q.element FROM tasker.queue_items q"                                  \
+  " FROM tasker.queue_items q"                                                                                          \
   " WHERE q.queue = $1 AND (q.rank, q.task_id, q.step_no, q.element) >= ($2, $3, $4, $5) AND q.system <> ALL ($7)"      \
   " ORDER BY q.rank, q.task_id, q.step_no, q.element LIMIT $6"
-constinit pg::Query select_items{ITEMS_FROM, 7, {TEXTOID, INT4OID, INT8OID, INT4OID, INT4OID, INT8OID, INT4ARRAYOID}};
+constinit pg::Query select_items{"SELECT q.rank, q.system, q.task_id, q.step_no, q.element" ITEMS_FROM, 7, {TEXTOID, INT4OID, INT8OID, INT4OID, INT4OID, INT8OID, INT4ARRAYOID}};
+// An item is never updated: where it was locked, it is.
 constinit pg::Query delete_items{
-    "WITH taken AS MATERIALIZED (" ITEMS_FROM " FOR UPDATE SKIP LOCKED)"
-    " DELETE FROM tasker.queue_items i USING taken t WHERE i.task_id = t.task_id AND i.step_no = t.step_no AND i.element = t.element"
+    "DELETE FROM tasker.queue_items i WHERE i.ctid = ANY (ARRAY(SELECT q.ctid" ITEMS_FROM " FOR UPDATE SKIP LOCKED))"
     " RETURNING i.rank, i.system, i.task_id, i.step_no, i.element",
     7, {TEXTOID, INT4OID, INT8OID, INT4OID, INT4OID, INT8OID, INT4ARRAYOID}};
 constinit pg::Query delete_item{
-    "WITH taken AS MATERIALIZED (SELECT q.task_id, q.step_no, q.element FROM tasker.queue_items q WHERE q.task_id = $1 AND q.step_no = $2 AND q.element = $3"
-    " FOR UPDATE SKIP LOCKED)"
-    " DELETE FROM tasker.queue_items i USING taken t WHERE i.task_id = t.task_id AND i.step_no = t.step_no AND i.element = t.element",
+    "DELETE FROM tasker.queue_items i WHERE i.ctid = ANY (ARRAY(SELECT q.ctid FROM tasker.queue_items q WHERE q.task_id = $1 AND q.step_no = $2 AND q.element = $3"
+    " FOR UPDATE SKIP LOCKED))",
     3, {INT8OID, INT4OID, INT4OID}};
 
 

@@ -4,6 +4,7 @@
 
 #include "pg/fault.hpp"
 #include "store/dead_letters.hpp"
+#include "store/key_arrays.hpp"
 #include "store/settings.hpp"
 
 namespace tasker::store {
@@ -81,8 +82,8 @@ constinit pg::Query delete_keys{
 
 #define ROWS_OF(table) {"DELETE FROM tasker." table " x WHERE x.task_id = ANY ($1)", 1, {INT8ARRAYOID}}
 constinit pg::Query delete_rows[] = {
-    ROWS_OF("workflow_steps"), ROWS_OF("workflow_step_transitions"), ROWS_OF("task_transitions"), ROWS_OF("timers"), ROWS_OF("queue_items"), ROWS_OF("leases"),
-    ROWS_OF("transfers"),      ROWS_OF("signals"),                   ROWS_OF("task_annotations"), ROWS_OF("dead_letter_notes")};
+    ROWS_OF("workflow_steps"), ROWS_OF("step_moves"), ROWS_OF("task_moves"), ROWS_OF("timers"), ROWS_OF("queue_items"), ROWS_OF("leases"),
+    ROWS_OF("transfers"),      ROWS_OF("signals"),                   ROWS_OF("task_annotations"), ROWS_OF("dead_letter_notes"), ROWS_OF("event_outbox")};
 constinit pg::Query delete_tasks ROWS_OF("tasks");
 
 constinit pg::Query upsert_mark{
@@ -108,12 +109,6 @@ constinit pg::Query trim_breakers{
     "     AND y.created_at < $1 ORDER BY y.sort_key LIMIT $2 OFFSET 0) x LIMIT $2 OFFSET 0) u"
     " WHERE w.dependent_system_id = u.dependent_system_id AND w.sort_key = u.sort_key",
     2, {TIMESTAMPTZOID, INT4OID}};
-
-Datum id_array(const std::vector<std::int64_t> &task_ids) {
-  pg::ArrayBuilder ids(INT8OID);
-  for (const std::int64_t id : task_ids) ids.int8(id);
-  return ids.datum();
-}
 
 // Removes those of them that nobody holds locked, that are as they were, and that nobody has to decide about; gives these, ascending.
 std::vector<std::int64_t> remove_tasks(const std::vector<core::WalkedTask> &tasks) {

@@ -1,6 +1,7 @@
 #include "store/settings.hpp"
 
 #include "core/breaker.hpp"
+#include "core/ready_queue.hpp"
 #include "pg/bridge.hpp"
 #include "pg/fault.hpp"
 
@@ -46,6 +47,8 @@ void define_settings(bool preloading) {
   integer("tasker.max_result_size", "Largest result of a step.", &s.max_result_size_kb, 1, 1 << 20, PGC_SUSET, GUC_UNIT_KB);
   integer("tasker.min_concurrent_steps", "Fewest steps that may run at once in a database, whatever the load.", &s.min_concurrent_steps, 1, 1024, PGC_SIGHUP);
   boolean("tasker.predictive_retry", "Bends the backoff of failed steps by error, pressure and history.", &s.predictive_retry, PGC_SIGHUP);
+  integer("tasker.priority_ageing", "How long a ready step waits for one level of priority more; 0 for never.", &s.priority_ageing_ms, 0,
+          static_cast<int>(core::kMaxAgeing / 1000), PGC_SIGHUP, GUC_UNIT_MS);
   integer("tasker.ready_buffer", "Most ready steps a dispatcher keeps in memory.", &s.ready_buffer, 100, 10000000, PGC_SIGHUP);
   integer("tasker.reserved_worker_slots", "Worker slots of max_worker_processes that tasker leaves to others.", &s.reserved_worker_slots, 0, 1024, PGC_SIGHUP);
   integer("tasker.retention", "How long finished tasks are kept; -1 for ever.", &s.retention_s, -1, INT_MAX, PGC_SIGHUP, GUC_UNIT_S);

@@ -20,6 +20,7 @@ struct Settings {
   int http_max_response_kb = 1024;
   int sweep_interval_s = 300;
   int crash_limit = 3;
+  int priority_ageing_ms = 30'000;
   int min_concurrent_steps = 3;
   int max_concurrent_steps = 12;
   int concurrency_interval_s = 30;

@@ -9,10 +9,10 @@ constinit pg::TableShape tasks_table{"tasks", "tasks_pkey", 1, task_column::kCou
 constinit pg::TableShape steps_table{"workflow_steps", "workflow_steps_pkey", 3, step_column::kCount,
                                      {"task_id", "step_no", "element", "state", "moves", "attempts", "generation", "waiting_on", "crashes", "old_crashes",
                                       "max_attempts", "permanent", "started_at", "finished_at", "next_attempt_at", "result", "error"}};
-constinit pg::TableShape task_transitions_table{"task_transitions", "task_transitions_pkey", 2, task_transition_column::kCount,
-                                                {"task_id", "sort_key", "from_state", "to_state", "metadata", "created_at"}};
-constinit pg::TableShape step_transitions_table{"workflow_step_transitions", "workflow_step_transitions_pkey", 4, step_transition_column::kCount,
-                                                {"task_id", "step_no", "element", "sort_key", "from_state", "to_state", "metadata", "created_at"}};
+constinit pg::TableShape task_moves_table{"task_moves", "task_moves_pkey", 2, task_move_column::kCount,
+                                          {"task_id", "sort_key", "from_state", "to_state", "metadata", "created_at", "begun_at"}};
+constinit pg::TableShape step_moves_table{"step_moves", "step_moves_pkey", 4, step_move_column::kCount,
+                                          {"task_id", "step_no", "element", "sort_key", "from_state", "to_state", "metadata", "created_at", "begun_at", "attempt"}};
 constinit pg::TableShape timers_table{"timers", "timers_pkey", 3, timer_column::kCount, {"task_id", "step_no", "element", "kind", "due_at"}};
 constinit pg::TableShape leases_table{"leases", "leases_pkey", 3, lease_column::kCount,
                                       {"task_id", "step_no", "element", "queue", "moves", "claim_token", "worker", "claimed_by", "claimed_at", "lease_until"}};

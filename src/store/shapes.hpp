@@ -23,11 +23,11 @@ enum : int {
   kNextAttemptAt, kResult, kError, kCount
 };
 }
-namespace task_transition_column {
-enum : int { kTaskId, kSortKey, kFromState, kToState, kMetadata, kCreatedAt, kCount };
+namespace task_move_column {
+enum : int { kTaskId, kSortKey, kFromState, kToState, kMetadata, kCreatedAt, kBegunAt, kCount };
 }
-namespace step_transition_column {
-enum : int { kTaskId, kStepNo, kElement, kSortKey, kFromState, kToState, kMetadata, kCreatedAt, kCount };
+namespace step_move_column {
+enum : int { kTaskId, kStepNo, kElement, kSortKey, kFromState, kToState, kMetadata, kCreatedAt, kBegunAt, kAttempt, kCount };
 }
 
 namespace timer_column {
@@ -40,7 +40,7 @@ namespace transfer_column {
 enum : int { kTaskId, kStepNo, kElement, kMoves, kBegunAt, kCount };
 }
 
-extern pg::TableShape tasks_table, steps_table, task_transitions_table, step_transitions_table, timers_table, leases_table, transfers_table;
+extern pg::TableShape tasks_table, steps_table, task_moves_table, step_moves_table, timers_table, leases_table, transfers_table;
 
 pg::TableRow find_task(pg::Table &tasks, std::int64_t task_id);
 pg::TableRow find_step(pg::Table &steps, const StepKey &key);

@@ -44,6 +44,8 @@ void initialise(char *memory) {
   for (int i = 0; i < state->database_count; i++) {
     auto &slot = reinterpret_cast<DatabaseSlot *>(memory + databases_offset())[i];
     slot.dispatcher_proc = -1;
+    pg_atomic_init_u64(&slot.wakes_at, kAwake);
+    pg_atomic_init_u32(&slot.watched_tasks, 0);
     pg_atomic_init_u64(&slot.pause_generation, 0);
     initialise_courier(slot.courier);
   }
@@ -101,6 +103,8 @@ int find_database(Oid database, bool create) {
   slot.generation++;
   slot.failures = 0;
   slot.retry_at = slot.stopping_until = 0;
+  pg_atomic_write_u64(&slot.wakes_at, kAwake);
+  pg_atomic_write_u32(&slot.watched_tasks, 0);
   pg_atomic_write_u64(&slot.pause_generation, pg_atomic_add_fetch_u64(&shared->pause_clock, 1));
   slot.ring_head = slot.ring_count = 0;
   forget_courier(slot.courier);

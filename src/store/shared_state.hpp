@@ -13,6 +13,7 @@
 
 #include "core/batching.hpp"
 #include "core/breaker.hpp"
+#include "core/durations.hpp"
 #include "core/retry.hpp"
 #include "pg/bridge.hpp"
 #include "store/courier_queue.hpp"
@@ -45,6 +46,7 @@ struct Hint {
 inline constexpr int kRingSize = 1024;
 inline constexpr int kMailboxSize = 128;
 inline constexpr int kWaitBuckets = 64;
+inline constexpr std::uint64_t kAwake = PG_INT64_MAX;  // later than any moment
 
 enum class DatabaseState : std::uint8_t {
   kFree,      // slot unused
@@ -73,6 +75,8 @@ struct DatabaseSlot {
   TimestampTz stopping_until;
   int concurrency;         // executors it may have, as its dispatcher decided last; 0: not yet
   TimestampTz concurrency_at;
+  pg_atomic_uint64 wakes_at;          // a TimestampTz: when the dispatcher looks again if nobody wakes it; kAwake: it does not sleep
+  pg_atomic_uint32 watched_tasks;     // how many tasks it watches: with none, nobody tells it of settled steps
   pg_atomic_uint64 pause_generation;  // raised by whoever may have changed what is paused; see store/pauses.hpp
   int ring_head, ring_count;
   Hint ring[kRingSize];
@@ -149,13 +153,29 @@ struct QueueMark {
 };
 
 inline constexpr int kHistoryEntries = 1024;
-// Outcomes counted since the dispatcher wrote them last; free while attempts is 0.
-struct HistoryEntry {
+inline constexpr int kSlowestKept = 10;
+// One that took long.
+struct SlowRun {
+  std::int64_t task_id;
+  double ms;
+};
+// What is counted together: attempts of a step, or (step_no 0) moves of tasks, where attempt is the core::TaskState they came
+// to, kPending for tasks that were created.
+struct HistoryKey {
   Oid database;
   std::int32_t named_task_id, step_no, attempt;
   std::int64_t hour;  // since 2000-01-01 00:00 UTC
+  friend auto operator<=>(const HistoryKey &, const HistoryKey &) = default;
+};
+// Counted since the dispatcher wrote it last; free while attempts is 0.
+struct HistoryEntry {
+  HistoryKey key;
   std::int64_t attempts, successes;
+  // Of the successes; of tasks: of those that had been started.
   double total_ms, max_ms;
+  std::int32_t slow_runs;
+  SlowRun slowest[kSlowestKept];  // in no order
+  std::uint32_t durations[core::kDurationBuckets];
 };
 
 inline constexpr int kBreakerSlots = 256;

@@ -219,18 +219,20 @@ CREATE TABLE tasker.workflow_steps (
 ) WITH (fillfactor = 60, autovacuum_vacuum_scale_factor = 0.01, autovacuum_vacuum_cost_delay = 0);
 COMMENT ON TABLE tasker.workflow_steps IS 'One row per step of a task. element is -1 but for mapped steps; moves is the fence of every completing update; waiting_on counts unsatisfied parents of steps with two or more; permanent: the last failure forbids another attempt';
 
-CREATE TABLE tasker.task_transitions (
+-- What begins and ends in one transaction is one row: most of what is written of a step is its history.
+CREATE TABLE tasker.task_moves (
   task_id bigint NOT NULL,
   sort_key integer NOT NULL,
   from_state tasker.task_state,
   to_state tasker.task_state NOT NULL,
   metadata jsonb NOT NULL DEFAULT '{}',
   created_at timestamptz NOT NULL,
+  begun_at timestamptz,
   PRIMARY KEY (task_id, sort_key)
 ) WITH (autovacuum_vacuum_insert_scale_factor = 0.1);
-COMMENT ON TABLE tasker.task_transitions IS 'Every state change of every task, append-only; sort_key is ten times the move number';
+COMMENT ON TABLE tasker.task_moves IS 'Every state change of every task, append-only; sort_key is ten times the move number. A row with begun_at stands for two: from from_state to in_progress then (sort_key less ten), and on to to_state at created_at. The view task_transitions shows each';
 
-CREATE TABLE tasker.workflow_step_transitions (
+CREATE TABLE tasker.step_moves (
   task_id bigint NOT NULL,
   step_no integer NOT NULL,
   element integer NOT NULL DEFAULT -1,
@@ -239,9 +241,11 @@ CREATE TABLE tasker.workflow_step_transitions (
   to_state tasker.step_state NOT NULL,
   metadata jsonb NOT NULL DEFAULT '{}',
   created_at timestamptz NOT NULL,
+  begun_at timestamptz,
+  attempt integer,
   PRIMARY KEY (task_id, step_no, element, sort_key)
 ) WITH (autovacuum_vacuum_insert_scale_factor = 0.1);
-COMMENT ON TABLE tasker.workflow_step_transitions IS 'Every state change of every step, append-only; sort_key is ten times the move number';
+COMMENT ON TABLE tasker.step_moves IS 'Every state change of every step, append-only; sort_key is ten times the move number. A row with begun_at stands for two: from from_state to in_progress then (sort_key less ten, metadata the attempt), and on to to_state at created_at. The view workflow_step_transitions shows each';
 
 CREATE TABLE tasker.timers (
   task_id bigint NOT NULL,
@@ -412,10 +416,30 @@ CREATE TABLE tasker.step_history (
   successes bigint NOT NULL,
   total_ms float8 NOT NULL,
   max_ms float8 NOT NULL,
+  buckets integer[] NOT NULL DEFAULT '{}',
+  counts integer[] NOT NULL DEFAULT '{}',
+  slow_tasks bigint[] NOT NULL DEFAULT '{}',
+  slow_ms float8[] NOT NULL DEFAULT '{}',
   PRIMARY KEY (named_task_id, step_no, hour, attempt)
-);
+) WITH (fillfactor = 70);
 CREATE INDEX step_history_hour ON tasker.step_history (hour);
-COMMENT ON TABLE tasker.step_history IS 'How attempts ended, by step, hour and attempt number (10 stands for 10 and more): what retries are predicted from. total_ms and max_ms measure the successes. Gathered in memory and written by the dispatcher every few seconds';
+COMMENT ON TABLE tasker.step_history IS 'How attempts ended, by step, hour and attempt number (10 stands for 10 and more): what retries are predicted from and analytics made of. total_ms, max_ms and the lists measure the successes: counts[i] of them lay in bucket buckets[i] (bucket n ends at 0.1 ms times 2^(n/8)), and slow_tasks[i] took slow_ms[i], the longest ten. Gathered in memory and written by the dispatcher every few seconds';
+
+CREATE TABLE tasker.task_outcomes (
+  hour timestamptz NOT NULL,
+  named_task_id integer NOT NULL,
+  state tasker.task_state NOT NULL,
+  tasks bigint NOT NULL,
+  started bigint NOT NULL,
+  total_ms float8 NOT NULL,
+  max_ms float8 NOT NULL,
+  buckets integer[] NOT NULL DEFAULT '{}',
+  counts integer[] NOT NULL DEFAULT '{}',
+  slow_tasks bigint[] NOT NULL DEFAULT '{}',
+  slow_ms float8[] NOT NULL DEFAULT '{}',
+  PRIMARY KEY (hour, named_task_id, state)
+) WITH (fillfactor = 70);
+COMMENT ON TABLE tasker.task_outcomes IS 'How many tasks of a definition came to a state in an hour; pending counts those that were created. started: those of them that had been started, whose time from start to end total_ms, max_ms and the lists measure, as in step_history. Gathered in memory and written by the dispatcher every few seconds';
 
 CREATE TABLE tasker.batch_learnings (
   named_task_id integer NOT NULL,
@@ -466,3 +490,52 @@ CREATE TABLE tasker.schedule_fires (
 ) WITH (fillfactor = 90);
 COMMENT ON TABLE tasker.schedule_fires IS 'What came of each fire time. The row is inserted before the task is created: its key is why there is one task per schedule and fire time, whoever ticks. open: it waits in the queue, or its task had not ended when it was looked at last';
 CREATE INDEX schedule_fires_open ON tasker.schedule_fires (schedule_id, fire_time) WHERE open;
+
+CREATE TABLE tasker.event_subscription_rows (
+  subscription_id bigint GENERATED ALWAYS AS IDENTITY PRIMARY KEY,
+  subscription_name text NOT NULL UNIQUE,
+  owner regrole NOT NULL,
+  created_by regrole NOT NULL,
+  kind text NOT NULL CHECK (kind IN ('notify', 'function', 'webhook')),
+  target text NOT NULL,
+  path text,
+  max_attempts integer NOT NULL,
+  events text[] NOT NULL CHECK (cardinality(events) > 0),
+  namespace text,
+  name text,
+  named_task_id integer,
+  version text,
+  revision integer NOT NULL DEFAULT 0,
+  paused_at timestamptz,
+  paused_by regrole,
+  pause_reason text,
+  dead_at timestamptz,
+  delivery_task_id bigint,
+  delivery_until timestamptz,
+  in_flight integer NOT NULL DEFAULT 0,
+  delivered bigint NOT NULL DEFAULT 0,
+  failures bigint NOT NULL DEFAULT 0,
+  last_delivered_at timestamptz,
+  last_failed_at timestamptz,
+  last_error text,
+  created_at timestamptz NOT NULL DEFAULT clock_timestamp(),
+  changed_at timestamptz NOT NULL DEFAULT clock_timestamp(),
+  CHECK ((paused_at IS NULL) = (paused_by IS NULL))
+) WITH (fillfactor = 50);
+COMMENT ON TABLE tasker.event_subscription_rows IS 'Subscriptions to events. named_task_id and version are the definition that delivers; delivery_task_id is the task that does so now, for in_flight events up to delivery_until; dead_at: the last delivery has failed, and none follows until resume_subscription';
+
+CREATE TABLE tasker.event_outbox (
+  task_id bigint NOT NULL,
+  step_no integer NOT NULL,
+  element integer NOT NULL,
+  sort_key integer NOT NULL,
+  event text NOT NULL,
+  subscription_id bigint NOT NULL,
+  event_id bigint GENERATED ALWAYS AS IDENTITY,
+  occurred_at timestamptz NOT NULL,
+  handed_to bigint,
+  result jsonb,
+  PRIMARY KEY (task_id, step_no, element, sort_key, event, subscription_id)
+) WITH (fillfactor = 80, autovacuum_vacuum_scale_factor = 0.01, autovacuum_vacuum_cost_delay = 0);
+COMMENT ON TABLE tasker.event_outbox IS 'Events on their way to subscribers, written with the moves they tell of and deleted when they are delivered; step_no 0: of the task. handed_to: the task that delivers it; result: of the step that published a custom event';
+CREATE INDEX event_outbox_waiting ON tasker.event_outbox (subscription_id, occurred_at, event_id);

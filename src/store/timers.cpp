@@ -38,12 +38,6 @@ constinit pg::Query select_timers{
 constexpr const char *kKindNames[] = {"wait", "timeout", "lease"};
 const char *name_of(TimerKind kind) { return kKindNames[static_cast<std::size_t>(kind)]; }
 
-Datum id_array(const std::vector<std::int64_t> &ids) {
-  pg::ArrayBuilder array(INT8OID);
-  for (const std::int64_t id : ids) array.int8(id);
-  return array.datum();
-}
-
 std::string_view kind_of(const pg::TableRow &row) {
   const text *kind = DatumGetTextPP(row.values[timer_column::kKind]);  // short: it is never stored out of line
   return {VARDATA_ANY(kind), static_cast<std::size_t>(VARSIZE_ANY_EXHDR(kind))};
@@ -71,9 +65,9 @@ bool replace_timer(pg::Table &table, const StepTimer &timer) {
 }
 
 struct NewTimers {
-  std::vector<Datum> values;
+  pg::TableRows rows;
   void add(const StepKey &key, const char *kind, TimestampTz due) {
-    values.insert(values.end(), {Int64GetDatum(key.task_id), Int32GetDatum(key.step_no), Int32GetDatum(key.element), pg::text_datum(kind), TimestampTzGetDatum(due)});
+    rows.add({Int64GetDatum(key.task_id), Int32GetDatum(key.step_no), Int32GetDatum(key.element), pg::text_datum(kind), TimestampTzGetDatum(due)});
   }
 };
 
@@ -81,10 +75,10 @@ struct NewTimers {
 
 void add_timers(const std::vector<std::pair<StepKey, TimestampTz>> &timers) {
   if (timers.empty()) return;
-  NewTimers rows;
-  for (const auto &[key, at] : timers) rows.add(key, key.step_no == 0 ? "run_at" : "backoff", at);
+  NewTimers fresh;
+  for (const auto &[key, at] : timers) fresh.add(key, key.step_no == 0 ? "run_at" : "backoff", at);
   pg::Table table(timers_table, pg::Table::Use::kWrite);
-  table.insert(rows.values);
+  table.insert(fresh.rows);
 }
 
 void drop_timers(const std::vector<StepKey> &keys) {
@@ -93,10 +87,10 @@ void drop_timers(const std::vector<StepKey> &keys) {
 
 void set_step_timers(const std::vector<StepTimer> &timers) {
   if (timers.empty()) return;
-  NewTimers rows;
+  NewTimers fresh;
   pg::Table table(timers_table, pg::Table::Use::kWrite);
   for (const StepTimer &timer : timers) {
-    if (!replace_timer(table, timer)) rows.add(timer.key, name_of(timer.kind), timer.due);
+    if (!replace_timer(table, timer)) fresh.add(timer.key, name_of(timer.kind), timer.due);
     Hint hint{};
     hint.kind = HintKind::kTimer;
     hint.key = timer.key;
@@ -104,7 +98,7 @@ void set_step_timers(const std::vector<StepTimer> &timers) {
     hint.outside = true;
     add_hint(hint);
   }
-  table.insert(rows.values);
+  table.insert(fresh.rows);
 }
 
 void drop_step_timers(const std::vector<StepKey> &keys, TimerKind kind) {

@@ -42,14 +42,13 @@ struct TransferArrays {
 void add_transfers(const std::vector<Transfer> &transfers) {
   if (transfers.empty()) return;
   const Datum now = TimestampTzGetDatum(GetCurrentTimestamp());
-  std::vector<Datum> rows;
+  pg::TableRows rows;
   pg::Table table(transfers_table, pg::Table::Use::kWrite);
   for (const Transfer &transfer : transfers) {
     // What an attempt before has left there is over.
     for (pg::TableRow left = find_transfer(table, transfer.key); left;)
       if (table.remove(left) != pg::Table::Wrote::kChanged) break;
-    rows.insert(rows.end(), {Int64GetDatum(transfer.key.task_id), Int32GetDatum(transfer.key.step_no), Int32GetDatum(transfer.key.element),
-                             Int32GetDatum(transfer.moves), now});
+    rows.add({Int64GetDatum(transfer.key.task_id), Int32GetDatum(transfer.key.step_no), Int32GetDatum(transfer.key.element), Int32GetDatum(transfer.moves), now});
   }
   table.insert(rows);
 }

@@ -13,12 +13,13 @@
 
 #include <deque>
 #include <map>
-#include <queue>
+#include <optional>
 #include <string>
 #include <unordered_map>
 #include <unordered_set>
 #include <vector>
 
+#include "core/ready_queue.hpp"
 #include "engine/batch.hpp"
 #include "http/call.hpp"
 #include "http/socket_set.hpp"
@@ -43,14 +44,12 @@ class Courier {
     store::StepKey key;
     std::int32_t priority;
     std::uint64_t sequence;
-    // The top of the queue: highest priority, then first come.
-    friend bool operator<(const Waiting &a, const Waiting &b) {
-      return a.priority != b.priority ? a.priority < b.priority : a.sequence > b.sequence;
-    }
+    TimestampTz since;
+    core::ReadyRank rank(int ageing_ms) const { return core::ready_rank(priority, since, ageing_ms * std::int64_t{1000}, sequence); }
   };
   // Steps of one server.
   struct Lane {
-    std::priority_queue<Waiting> steps;
+    core::ReadyQueue<Waiting> steps;  // of one group
     int running = 0;
     int max_concurrency = 1;
     std::optional<double> rate;   // calls a second
@@ -124,6 +123,7 @@ class Courier {
   std::map<std::string, Lane> lanes_;
   std::string next_lane_;                             // where the next round of picking starts
   std::size_t waiting_ = 0;
+  int ageing_ms_ = -1;                                // by which the lanes are in order
   std::uint64_t sequence_ = 0;
   std::vector<store::CourierEntry> unsorted_;         // taken; their servers are looked up with the next beginning
   std::unordered_map<std::uint64_t, Run> runs_;       // by the client's number

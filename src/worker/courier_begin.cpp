@@ -92,6 +92,10 @@ void Courier::begin() {
 
 // Which server each new step calls; and what their servers allow, as far as steps wait for it.
 void Courier::read_lanes(TimestampTz now) {
+  if (ageing_ms_ != store::settings.priority_ageing_ms) {
+    ageing_ms_ = store::settings.priority_ageing_ms;
+    for (auto &[_, lane] : lanes_) lane.steps.rework([&](const Waiting &waiting) { return std::optional(waiting.rank(ageing_ms_)); });
+  }
   const auto stale = [&](const auto &entry) { return !entry.second.steps.empty() && now - entry.second.read_at >= kReadLanesEvery; };
   if (unsorted_.empty() && std::none_of(lanes_.begin(), lanes_.end(), stale)) return;
   pg::Transaction transaction;
@@ -99,7 +103,8 @@ void Courier::read_lanes(TimestampTz now) {
     pg::OwnerScope as_owner(store::cached_extension_owner());
     pg::Spi spi;
     for (const store::CourierEntry &entry : unsorted_) {
-      lanes_[store::definition(entry.named_task_id)->step(entry.key.step_no).server].steps.push({entry.key, entry.priority, sequence_++});
+      const Waiting waiting{entry.key, entry.priority, sequence_++, now};
+      lanes_[store::definition(entry.named_task_id)->step(entry.key.step_no).server].steps.push(0, waiting.rank(ageing_ms_), waiting);
       waiting_++;
     }
   }

@@ -9,6 +9,7 @@
 #include "pg/fault.hpp"
 #include "pg/security.hpp"
 #include "pg/xact.hpp"
+#include "store/events.hpp"
 #include "store/hints.hpp"
 #include "store/moves.hpp"
 #include "store/pauses.hpp"
@@ -88,6 +89,8 @@ void Dispatcher::restore_learnings() {
 }
 
 void Dispatcher::run() {
+  pg_atomic_write_u64(&slot_.wakes_at, store::kAwake);  // whatever the one before left
+  publish_watched();
   adopt_executors();
   {
     pg::Transaction transaction;
@@ -113,6 +116,7 @@ void Dispatcher::run() {
       work_on_tables();
       tend_outside();
       tend_schedules();
+      tend_events();
       tend_concurrency();
       assign();
       tend_courier();
@@ -147,7 +151,10 @@ void Dispatcher::run() {
     } else {
       empty_since_ = 0;
     }
-    wait_for_work(sleep_ms(now), pg::wait_event(&wait_event, "TaskerDispatcherMain"));
+    const long sleep = sleep_ms(now);
+    pg_atomic_write_u64(&slot_.wakes_at, static_cast<std::uint64_t>(now + sleep * 1000));
+    wait_for_work(sleep, pg::wait_event(&wait_event, "TaskerDispatcherMain"));
+    pg_atomic_write_u64(&slot_.wakes_at, store::kAwake);
   }
 }
 
@@ -204,7 +211,7 @@ void Dispatcher::take_hints() {
     if (sweep) {
       page_ = {};
       sweeping_ = recheck_runs_ = true;
-      breakers_written_ = breakers_moved_ = schedules_changed_ = retention_changed_ = true;
+      breakers_written_ = breakers_moved_ = schedules_changed_ = retention_changed_ = events_recorded_ = true;
       restart_timers();
       if (home_.held) {
         pg::Transaction transaction;
@@ -214,6 +221,7 @@ void Dispatcher::take_hints() {
     }
     for (int i = 0; i < count; i++) enqueue(hints[i]);
     if (count > 0 || sweep) retention_.note_work(GetCurrentTimestamp());
+    history_counted_ = history_counted_ || count > 0;  // whoever created or ended a task has counted it
     if (count < 256) return;
   }
 }
@@ -228,6 +236,7 @@ void Dispatcher::enqueue(const Hint &hint) {
       return;
     case HintKind::kWatch:
       watched_.insert(hint.key.task_id);
+      publish_watched();
       settle_.push_back(hint.key.task_id);
       return;
     case HintKind::kSettle:
@@ -249,7 +258,7 @@ void Dispatcher::enqueue(const Hint &hint) {
       breakers_written_ = breakers_written_ || hint.named_task_id != 0;
       return;
     case HintKind::kSchedules:
-      schedules_changed_ = true;
+      (hint.named_task_id == store::kEventsHint ? events_recorded_ : schedules_changed_) = true;
       return;
     case HintKind::kStep:
       break;
@@ -269,7 +278,7 @@ void Dispatcher::enqueue(const Hint &hint) {
     return;
   }
   queued_.insert(hint.key);
-  owners_[hint.owner].steps.push({hint.key, hint.named_task_id, hint.priority, sequence_++});
+  enter(hint.owner, {hint.key, hint.named_task_id, hint.priority, sequence_++});
 }
 
 void Dispatcher::fire_timers(TimestampTz now) {
@@ -316,7 +325,7 @@ void Dispatcher::work_on_tables() {
     swept_at_ = now;
     page_ = {};
     sweeping_ = true;
-    breakers_written_ = schedules_changed_ = true;
+    breakers_written_ = schedules_changed_ = events_recorded_ = true;
     restart_timers();
   }
   const bool room = queued_.size() < static_cast<std::size_t>(store::settings.ready_buffer) / 2;
@@ -364,12 +373,11 @@ void Dispatcher::work_on_tables() {
 void Dispatcher::drop_paused() {
   store::refresh_pauses();
   for (auto &[_, queue] : owners_) {
-    std::priority_queue<QueuedStep> kept;
-    for (; !queue.steps.empty(); queue.steps.pop()) {
-      if (store::scope_paused(queue.steps.top().named_task_id)) queued_.erase(queue.steps.top().key);
-      else kept.push(queue.steps.top());
-    }
-    queue.steps.swap(kept);
+    queue.steps.rework([&](const QueuedStep &step) -> std::optional<core::ReadyRank> {
+      if (!store::scope_paused(step.named_task_id)) return rank_of(step, ageing_ms_);
+      queued_.erase(step.key);
+      return {};
+    });
   }
 }
 
@@ -401,15 +409,23 @@ void Dispatcher::settle_watched() {
     } catch (const std::exception &) {
       if (pg::describe_current_exception().sqlstate == "57P01") throw;
       watched_.insert(task_id);
+      publish_watched();
       timers_.push({{{task_id, kSettleMark, -1}, GetCurrentTimestamp() + USECS_PER_SEC, 0, 0, InvalidOid, HintKind::kTimer}});
       continue;
     }
     if (settled != engine::Settled::kStillRunning) watched_.erase(task_id);
   }
+  publish_watched();
+}
+
+void Dispatcher::publish_watched() {
+  if (pg_atomic_read_u32(&slot_.watched_tasks) == watched_.size()) return;
+  pg_atomic_write_u32(&slot_.watched_tasks, static_cast<std::uint32_t>(watched_.size()));
+  pg_memory_barrier();  // seen by all before the next snapshot is taken: see is_idle in store/hints.cpp
 }
 
 bool Dispatcher::nothing_to_do() const {
-  return queued_.empty() && outside_.empty() && held_.empty() && in_flight_.empty() && timers_.empty() && !sweeping_ && look_.empty() && !history_counted_ && !schedules_active_ &&
+  return queued_.empty() && outside_.empty() && held_.empty() && in_flight_.empty() && timers_.empty() && !sweeping_ && look_.empty() && !history_counted_ && !schedules_active_ && !events_again_ &&
          !retention_stays();
 }
 
@@ -427,7 +443,7 @@ long Dispatcher::sleep_ms(TimestampTz now) const {
   if (transfers_left_ && !home_.held && store::look_at_courier(slot_.courier).state == store::CourierState::kNone) until = std::min(until, std::max(courier_start_at_, now));
   for (const auto &[_, queue] : owners_)
     if (!queue.steps.empty() && !home_.held) until = std::min(until, std::max(queue.blocked_until, now + 100 * 1000));
-  if (!home_.held) until = std::min({until, breakers_due(now), schedules_due(now), retention_due()});
+  if (!home_.held) until = std::min({until, breakers_due(now), schedules_due(now), events_due(), retention_due()});
   if (empty_since_ != 0) until = std::min(until, empty_since_ + kIdleBeforeLeaving + USECS_PER_SEC);
   return std::max<long>(1, static_cast<long>((until - now) / 1000) + 1);
 }

@@ -16,6 +16,7 @@
 #include <unordered_set>
 #include <vector>
 
+#include "core/ready_queue.hpp"
 #include "core/retention.hpp"
 #include "pg/bridge.hpp"
 #include "pg/memory.hpp"
@@ -28,23 +29,29 @@ namespace tasker::worker {
 
 using KeySet = std::unordered_set<store::StepKey, store::StepKeyHash>;
 
+inline constexpr TimestampTz kEvictBusyAfter = 250 * 1000;  // who waits so long for an executor gets one of somebody who has more
+
+// An executor that was told to leave does so after what it has begun: when that takes long, it is not waited for.
+inline bool is_held_up(const store::ExecutorSlot &slot, TimestampTz now) { return slot.run_number != 0 && now - slot.current_started > USECS_PER_SEC; }
+
 struct QueuedStep {
   store::StepKey key;
   std::int32_t named_task_id;
   std::int32_t priority;
   std::uint64_t sequence;
   bool outside = false;  // not an executor's: see store::is_outside
-  // The top of the queue: highest priority, then first come.
-  friend bool operator<(const QueuedStep &a, const QueuedStep &b) {
-    return a.priority != b.priority ? a.priority < b.priority : a.sequence > b.sequence;
-  }
+  TimestampTz since = 0;  // it came into a queue; what a breaker holds back goes on ageing
 };
 
+inline core::ReadyRank rank_of(const QueuedStep &step, int ageing_ms) { return core::ready_rank(step.priority, step.since, ageing_ms * std::int64_t{1000}, step.sequence); }
+
 struct OwnerQueue {
-  std::priority_queue<QueuedStep> steps;
+  core::ReadyQueue<QueuedStep> steps;  // its groups are namespaces
   TimestampTz blocked_until = 0;   // the owner cannot connect; looked at again then
   TimestampTz waiting_since = 0;   // steps wait and no executor of the owner could take one
   TimestampTz backlog_since = 0;   // more waits than one mailbox holds
+  TimestampTz short_since = 0;     // there is always something left that no executor has
+  TimestampTz share_checked_at = 0;
   TimestampTz start_at = 0;        // no executor is started before: there was no worker slot, or the last ones failed
   int failed_starts = 0;           // executors in a row that ended by themselves before they had done anything
   bool told = false;
@@ -82,6 +89,7 @@ class Dispatcher {
   TimestampTz next_sweep() const;
   void read_page();
   void settle_watched();
+  void publish_watched();
   void read_timers(TimestampTz now);
   void restart_timers();
   void count_crashes();
@@ -99,12 +107,20 @@ class Dispatcher {
   int pick_executor(Oid owner, std::uint64_t limit, int *room) const;
   bool about_to_report(Oid owner) const;
   bool start_executor(Oid owner, OwnerQueue &queue);
-  bool make_room(Oid owner, bool first);
+  bool make_room(Oid owner, bool first, bool here_only);
   void fail_orphans(OwnerQueue &queue);
   void recheck_runs();
   void interrupt_runs();
   void follow_cancels(TimestampTz now);
   void watch_runs(TimestampTz now);
+  // who is next (dispatcher_order.cpp)
+  void enter(Oid owner, QueuedStep step);
+  void place_newcomers();
+  void follow_ageing();
+  double cost_of(const QueuedStep &step);
+  int executors_of(Oid owner) const;
+  bool yields_last_place(Oid owner, const OwnerQueue &queue, int mine) const;
+  void tend_share(Oid owner, OwnerQueue &queue);
   // steps whose work is not an executor's (dispatcher_outside.cpp)
   void put_outside(Oid owner, const QueuedStep &step);
   void tend_outside();
@@ -139,6 +155,9 @@ class Dispatcher {
   // schedules (dispatcher_schedules.cpp)
   void tend_schedules();
   TimestampTz schedules_due(TimestampTz now) const;
+  // delivery of events (dispatcher_events.cpp)
+  void tend_events();
+  TimestampTz events_due() const;
   // retention (dispatcher_retention.cpp)
   void tend_retention();
   void tell_retention(TimestampTz now);
@@ -154,13 +173,18 @@ class Dispatcher {
   pg::OwnedContext pass_memory_;
   std::unordered_map<Oid, OwnerQueue> owners_;
   KeySet queued_, in_flight_, again_;
+  std::vector<std::pair<Oid, QueuedStep>> newcomers_;  // of queued_: their namespaces are yet to be looked up
+  std::unordered_map<int, int> namespaces_;            // by definition
+  std::map<std::pair<int, int>, double> costs_;        // by definition and step, of this pass
+  int ageing_ms_ = -1;                                 // by which the queues are in order
+  TimestampTz entered_at_ = 0;                         // the clock of this pass: 0 before it is asked
   std::uint64_t sequence_ = 0;
   std::vector<std::int64_t> look_;              // tasks whose ready steps must be read
   std::vector<std::int64_t> settle_;            // tasks that may be over
   std::unordered_set<std::int64_t> watched_;    // tasks whose end is decided by looking at all steps
   std::vector<store::Hint> cancels_;
   std::unordered_map<store::StepKey, std::pair<Oid, QueuedStep>, store::StepKeyHash> outside_;  // to be tended
-  std::priority_queue<QueuedStep> calls_;       // of queued_: for the courier
+  core::ReadyQueue<QueuedStep> calls_;          // of queued_: for the courier; its groups are owners
   KeySet with_courier_;                         // of in_flight_
   BackgroundWorkerHandle *courier_ = nullptr;
   TimestampTz courier_start_at_ = 0;            // none is started before
@@ -200,6 +224,9 @@ class Dispatcher {
   bool schedules_changed_ = true;                // since they were looked at
   bool schedules_active_ = false;                // there are some that will fire: the dispatcher stays
   TimestampTz schedules_due_ = 0;                // when the next one fires
+  bool events_recorded_ = true;                  // some may wait, or a delivery may have ended
+  bool events_again_ = false;                    // not all were handed over
+  TimestampTz events_resume_at_ = 0;
   core::RetentionWalk retention_;
   core::RetentionRules retention_rules_;
   int retention_setting_ = 0;

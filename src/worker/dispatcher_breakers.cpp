@@ -147,7 +147,7 @@ bool Dispatcher::hold_top(Oid owner, OwnerQueue &queue) {
 
 void Dispatcher::requeue(Oid owner, const QueuedStep &step) {
   if (step.outside) put_outside(owner, step);
-  else if (queued_.insert(step.key).second) owners_[owner].steps.push(step);
+  else if (queued_.insert(step.key).second) enter(owner, step);
 }
 
 // Back to the queues. Always true.

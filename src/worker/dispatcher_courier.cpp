@@ -23,12 +23,15 @@ inline constexpr TimestampTz kStartTime = 30 * USECS_PER_SEC;  // far beyond any
 
 }  // namespace
 
-void Dispatcher::call(Oid, const QueuedStep &step) {
+void Dispatcher::call(Oid owner, const QueuedStep &step) {
   if (queued_.size() >= static_cast<std::size_t>(store::settings.ready_buffer)) {
     dropped_ = true;
     return;
   }
-  if (queued_.insert(step.key).second) calls_.push(step);
+  if (!queued_.insert(step.key).second) return;
+  QueuedStep dated = step;
+  if (dated.since == 0) dated.since = GetCurrentTimestamp();
+  calls_.push(static_cast<int>(owner), rank_of(dated, ageing_ms_), dated);
 }
 
 void Dispatcher::tend_courier() {
@@ -97,20 +100,22 @@ void Dispatcher::give_calls() {
   while (!calls_.empty()) {
     store::CourierEntry entries[kAtOnce];
     QueuedStep steps[kAtOnce];
+    int groups[kAtOnce];
     int count = 0;
-    for (; count < kAtOnce && !calls_.empty(); calls_.pop()) {
+    for (; count < kAtOnce && !calls_.empty(); calls_.pop(1)) {
       const QueuedStep &step = calls_.top();
       if (driven_by_session(step.key.task_id)) {
         queued_.erase(step.key);
         continue;
       }
       steps[count] = step;
+      groups[count] = calls_.next_group();
       entries[count++] = {step.key, step.named_task_id, step.priority};
     }
     const int given = store::give_to_courier(slot_.courier, entries, count);
     for (int i = 0; i < count; i++) {
       if (i >= given) {
-        calls_.push(steps[i]);
+        calls_.push(groups[i], rank_of(steps[i], ageing_ms_), steps[i]);
         continue;
       }
       queued_.erase(steps[i].key);

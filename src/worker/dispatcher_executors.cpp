@@ -34,7 +34,6 @@ inline constexpr TimestampTz kTakeBackAfter = 20 * 1000;
 inline constexpr TimestampTz kAboutToReport = 2 * 1000;
 inline constexpr TimestampTz kOwnerRetry = 30 * USECS_PER_SEC;
 inline constexpr TimestampTz kFirstStartPause = USECS_PER_SEC / 2;
-inline constexpr TimestampTz kEvictBusyAfter = 250 * 1000;
 inline constexpr TimestampTz kFollowEvery = 100 * 1000;
 
 }  // namespace
@@ -99,6 +98,7 @@ void Dispatcher::collect_exited(int index) {
     slot.run_number = 0;
   }
   view.handle = nullptr;
+  if (const auto queue = owners_.find(lost.owner); queue != owners_.end()) queue->second.waiting_since = 0;  // its turn is over: others have waited longer
   if (lost.done == 0 && lost.run_number == 0 && !lost.stop) {
     OwnerQueue &queue = owners_[lost.owner];
     queue.start_at = GetCurrentTimestamp() + std::min(kFirstStartPause << std::min(queue.failed_starts++, 6), kOwnerRetry);
@@ -144,11 +144,13 @@ bool Dispatcher::driven_by_session(std::int64_t task_id) const {
 }
 
 void Dispatcher::assign() {
+  place_newcomers();
   for (auto it = owners_.begin(); it != owners_.end();) {
     OwnerQueue &queue = it->second;
     if (!queue.steps.empty() && queue.blocked_until <= GetCurrentTimestamp())
       while (!queue.steps.empty() && assign_to(it->first, queue)) continue;
     tend_backlog(it->first, queue);
+    tend_share(it->first, queue);
     if (queue.steps.empty()) queue.waiting_since = 0;
     it = queue.steps.empty() && queue.blocked_until == 0 && queue.failed_starts == 0 ? owners_.erase(it) : std::next(it);
   }
@@ -229,9 +231,10 @@ bool Dispatcher::assign_to(Oid owner, OwnerQueue &queue) {
     const QueuedStep &next = queue.steps.top();
     const bool next_fast = store::is_batchable(next.named_task_id, next.key.step_no, store::settings.max_batch_duration_ms);
     if (!entries.empty() && next_fast != fast) break;
-    if (!driven_by_session(next.key.task_id)) entries.push_back({next.key, next.named_task_id});
+    const bool free = driven_by_session(next.key.task_id);
+    if (!free) entries.push_back({next.key, next.named_task_id});
     queued_.erase(next.key);
-    queue.steps.pop();
+    queue.steps.pop(free || !queue.steps.contended() ? 0 : cost_of(next));
   }
   if (entries.empty()) return true;
   ExecutorSlot &slot = store::executor_slot(index);
@@ -266,15 +269,17 @@ bool Dispatcher::start_executor(Oid owner, OwnerQueue &queue) {
   // One at a time: by the time it is up, the ones there are may have caught up.
   if (starting > 0) return true;
   if (queue.start_at > GetCurrentTimestamp()) return false;
-  bool full = all >= store::settings.max_executors || here >= concurrency_limit();
-  if (!full && all > 0 && store::worker_slots_left(all) <= 0) {
+  const bool here_full = here >= concurrency_limit();
+  bool full = all >= store::settings.max_executors;
+  if (!full && !here_full && all > 0 && store::worker_slots_left(all) <= 0) {
     full = true;
     warn_full_worker_table();
   }
   // Renewed with each try while it lasts; whoever has an executor leaves the room to those without.
   if (full && mine == 0) store::shared->room_wanted_until = GetCurrentTimestamp() + kEvictBusyAfter;
-  if (full) return make_room(owner, mine == 0);
+  if (full || here_full) return make_room(owner, mine == 0, here_full);
   if (mine > 0 && store::shared->room_wanted_until > GetCurrentTimestamp()) return false;
+  if ((all + 1 >= store::settings.max_executors || here + 1 >= concurrency_limit()) && yields_last_place(owner, queue, mine)) return false;
   {
     pg::Transaction transaction;
     const std::string problem = engine::connect_problem(owner);
@@ -322,7 +327,7 @@ bool Dispatcher::start_executor(Oid owner, OwnerQueue &queue) {
   if (view.handle != nullptr) return true;
   store::executor_slot(index).state = ExecutorState::kFree;
   queue.start_at = GetCurrentTimestamp() + USECS_PER_SEC;  // a full worker table: start_worker has said so
-  if (mine == 0) make_room(owner, true);
+  if (mine == 0) make_room(owner, true, false);
   return false;
 }
 
@@ -349,8 +354,9 @@ void Dispatcher::fail_orphans(OwnerQueue &queue) {
 }
 
 // Asks an executor of somebody else to leave: for an owner's first one an idle one at once, a busy one after 250 ms of
-// waiting; for another one only what has been idle that long.
-bool Dispatcher::make_room(Oid owner, bool first) {
+// waiting; for another one only what has been idle that long. None has come in vain: it leaves after a step, or after as long
+// in its first one. here_only: this database has all it may have, so that only its own leave.
+bool Dispatcher::make_room(Oid owner, bool first, bool here_only) {
   const TimestampTz now = GetCurrentTimestamp();
   const auto waiting = owners_.find(owner);
   const bool evict_busy = first && waiting != owners_.end() && waiting->second.waiting_since != 0 && now - waiting->second.waiting_since > kEvictBusyAfter;
@@ -360,10 +366,16 @@ bool Dispatcher::make_room(Oid owner, bool first) {
     ExecutorSlot &slot = store::executor_slot(i);
     const store::SpinGuard guard(slot);
     if (slot.state == ExecutorState::kFree) continue;
-    if (slot.stop) return true;  // one is on its way out already
+    if (here_only && slot.database != MyDatabaseId) continue;
+    if (slot.stop && !is_held_up(slot, now)) return true;  // one is on its way out already
+    if (slot.stop) continue;
     if (slot.state != ExecutorState::kRunning || (slot.database == MyDatabaseId && slot.owner == owner)) continue;
-    const bool idle = slot.assigned == slot.done;
-    if (idle ? !first && now - slot.last_active < kEvictBusyAfter : !evict_busy) continue;
+    // Between two steps of an owner who has more it is not idle.
+    const auto theirs = slot.database == MyDatabaseId ? owners_.find(slot.owner) : owners_.end();
+    const bool idle = slot.assigned == slot.done && (theirs == owners_.end() || theirs->second.steps.empty());
+    const bool has_run = slot.done > 0 || (slot.run_number != 0 && now - slot.current_started > kEvictBusyAfter);
+    const bool brief = slot.database == MyDatabaseId && now - views_[static_cast<std::size_t>(i)].started_at < kEvictBusyAfter;
+    if (idle ? (!first || slot.done == 0) && now - slot.last_active < kEvictBusyAfter : !evict_busy || !has_run || brief) continue;
     if (victim < 0 || slot.last_active < oldest) {
       victim = i;
       oldest = slot.last_active;

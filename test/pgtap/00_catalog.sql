@@ -14,11 +14,12 @@ FROM pg_class AS c WHERE c.relnamespace = 'tasker'::regnamespace AND c.relkind I
 -- ---- what is promised is there --------------------------------------------------------------------------------
 
 SELECT set_has('SELECT name FROM relations WHERE relkind = ''r''', $$VALUES ('task_namespaces'), ('dependent_systems'), ('named_tasks'), ('named_steps'), ('tasks'),
-  ('workflow_steps'), ('task_transitions'), ('workflow_step_transitions'), ('task_annotations'), ('definition_grants'), ('access_grants'), ('timers'), ('transfers'), ('queue_items'), ('leases'), ('queue_limits'), ('signals'),
-  ('scope_pauses'), ('schedule_rows'), ('schedule_fires'), ('dead_letter_notes'), ('breakers'), ('breaker_transitions')$$, 'tables');
-SELECT set_eq('SELECT name FROM relations WHERE relkind = ''v''', $$VALUES ('task_status'), ('step_status'), ('ready_steps'), ('blocked_steps'), ('running_steps'),
+  ('workflow_steps'), ('task_moves'), ('step_moves'), ('task_annotations'), ('definition_grants'), ('access_grants'), ('timers'), ('transfers'), ('queue_items'), ('leases'), ('queue_limits'), ('signals'),
+  ('scope_pauses'), ('schedule_rows'), ('schedule_fires'), ('dead_letter_notes'), ('breakers'), ('breaker_transitions'),
+  ('event_subscription_rows'), ('event_outbox')$$, 'tables');
+SELECT set_eq('SELECT name FROM relations WHERE relkind = ''v''', $$VALUES ('task_status'), ('step_status'), ('ready_steps'), ('blocked_steps'), ('running_steps'), ('task_transitions'), ('workflow_step_transitions'),
   ('dead_letters'), ('workers'), ('step_dag_relationships'), ('task_history'), ('named_task_list'), ('handlers'), ('task_annotation_list'), ('dead_letter_note_list'), ('paused_scopes'), ('schedules'), ('schedule_history'), ('circuit_breakers'),
-  ('awaited_signals'), ('sent_signals'), ('queues'), ('retention_status'), ('batch_statistics')$$, 'views');
+  ('awaited_signals'), ('sent_signals'), ('queues'), ('retention_status'), ('batch_statistics'), ('events'), ('event_catalog'), ('event_subscribers')$$, 'views');
 
 PREPARE columns_of(text) AS SELECT a.attname::text COLLATE "default" || ' ' || format_type(a.atttypid, a.atttypmod) FROM pg_attribute AS a
   WHERE a.attrelid = $1::regclass AND a.attnum > 0 AND NOT a.attisdropped ORDER BY a.attnum;
@@ -86,6 +87,7 @@ SELECT set_has('SELECT name, arguments, result FROM routines', $$VALUES
   ('explain_task', 'task_id bigint', 'text'),
   ('analyze_template', 'namespace text, name text, version text', 'jsonb'), ('analyze_task', 'task_id bigint', 'jsonb'),
   ('forecast_task', 'task_id bigint', 'TABLE(remaining_steps integer, p50 timestamp with time zone, p95 timestamp with time zone, samples integer, basis text, confidence text, why text)'),
+  ('dashboard_html', 'task_id bigint, refresh_seconds integer', 'text'), ('dashboard_data', 'task_id bigint, oldest_task bigint', 'jsonb'),
   ('task_diagram', 'task_id bigint, format text', 'text'), ('template_diagram', 'namespace text, name text, version text, format text', 'text'),
   ('health_ready', '', 'TABLE(status text, checks jsonb, reasons text[])'), ('health_live', '', 'TABLE(status text, checks jsonb, reasons text[])'),
   ('health_status', '', 'TABLE(status text, checks jsonb, reasons text[])'),
@@ -96,6 +98,9 @@ SELECT set_has('SELECT name, arguments, result FROM routines', $$VALUES
   ('schedule_task', 'schedule_name text, cron text, namespace text, name text, context jsonb, timezone text, overlap text, catch_up interval, jitter interval', 'bigint'),
   ('unschedule_task', 'schedule_name text', 'void'), ('pause_schedule', 'schedule_name text, reason text', 'boolean'), ('resume_schedule', 'schedule_name text', 'boolean'),
   ('run_schedule_now', 'schedule_name text', 'bigint'), ('backfill_schedule', 'schedule_name text, from_time timestamp with time zone, to_time timestamp with time zone', 'integer'),
+  ('subscribe', 'subscription_name text, events text[], kind text, target text, namespace text, name text, path text, max_attempts integer', 'bigint'), ('unsubscribe', 'subscription_name text', 'void'),
+  ('pause_subscription', 'subscription_name text, reason text', 'boolean'), ('resume_subscription', 'subscription_name text, reason text', 'boolean'),
+  ('take_events', 'subscription_name text, max_events integer, OUT event_id bigint, OUT event text, OUT task_id bigint, OUT step_name text, OUT occurred_at timestamp with time zone, OUT payload jsonb', 'SETOF record'),
   ('tick_schedules', '', 'integer'), ('install_cron_tick', 'database text', 'bigint'),
   ('cron_fire_times', 'cron text, timezone text, after timestamp with time zone, count integer', 'SETOF timestamp with time zone'),
   ('release_hold', 'reason text', 'boolean')$$, 'functions');
@@ -132,8 +137,8 @@ SELECT is_empty($$SELECT a.attrelid::regclass, a.attname, x.grantee::regrole FRO
 SELECT is_empty($$SELECT r.name FROM relations AS r WHERE r.relkind = 'S' AND EXISTS (SELECT FROM aclexplode(r.relacl) AS x WHERE x.grantee <> r.relowner)$$, 'nobody has a sequence');
 
 CREATE TEMP TABLE payload (name text, columns text[]);
-INSERT INTO payload VALUES ('tasks', '{context}'), ('workflow_steps', '{result,error}'), ('task_transitions', '{metadata}'), ('workflow_step_transitions', '{metadata}'),
-  ('task_annotations', '{annotation}'), ('dead_letter_notes', '{note}'), ('schedule_rows', '{context}'), ('signals', '{payload}'), ('leases', '{claim_token}');
+INSERT INTO payload VALUES ('tasks', '{context}'), ('workflow_steps', '{result,error}'), ('task_moves', '{metadata}'), ('step_moves', '{metadata}'),
+  ('task_annotations', '{annotation}'), ('dead_letter_notes', '{note}'), ('schedule_rows', '{context}'), ('event_outbox', '{result}'), ('signals', '{payload}'), ('leases', '{claim_token}');
 SELECT is_empty($$SELECT r.name, x.grantee::regrole FROM payload AS p JOIN relations AS r USING (name), aclexplode(r.relacl) AS x WHERE x.grantee <> r.relowner$$,
   'tables with payloads are granted by column only');
 SELECT is_empty($$SELECT r.name, a.attname FROM payload AS p JOIN relations AS r USING (name) JOIN pg_attribute AS a ON a.attrelid = r.oid AND a.attname = ANY (p.columns)
@@ -148,7 +153,7 @@ SELECT is_empty($$SELECT p.polrelid::regclass FROM pg_policy AS p JOIN relations
 SELECT is_empty($$SELECT name FROM relations WHERE relkind = 'v' AND NOT coalesce('security_invoker=true' = ANY (reloptions), false)$$, 'every view runs with the rights of its reader');
 SELECT is_empty($$SELECT t.tgrelid::regclass, t.tgname FROM pg_trigger AS t JOIN relations AS r ON r.oid = t.tgrelid WHERE NOT t.tgisinternal$$, 'no triggers');
 SELECT is_empty($$SELECT c.conrelid::regclass, c.conname FROM pg_constraint AS c JOIN relations AS r ON r.oid = c.conrelid
-  WHERE c.contype = 'f' AND r.name IN ('tasks', 'workflow_steps', 'task_transitions', 'workflow_step_transitions', 'timers')$$, 'no foreign keys on hot tables');
+  WHERE c.contype = 'f' AND r.name IN ('tasks', 'workflow_steps', 'task_moves', 'step_moves', 'timers')$$, 'no foreign keys on hot tables');
 
 -- ---- levels ---------------------------------------------------------------------------------------------------
 

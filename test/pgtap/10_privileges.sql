@@ -50,7 +50,7 @@ SELECT is((SELECT count(*) FROM tasker.task_labels), 2::bigint, 'her labels');
 SELECT is((SELECT count(*) FROM tasker.idempotency_keys), 1::bigint, 'and keys');
 SELECT is((SELECT count(*) FROM tasker.timers), 1::bigint, 'and timers');
 SELECT throws_ok(format('SELECT %I FROM tasker.%I', c, t), '42501', NULL, format('%s.%s by no other way', t, c))
-FROM (VALUES ('tasks', 'context'), ('workflow_steps', 'result'), ('workflow_steps', 'error'), ('task_transitions', 'metadata'), ('workflow_step_transitions', 'metadata'),
+FROM (VALUES ('tasks', 'context'), ('workflow_steps', 'result'), ('workflow_steps', 'error'), ('task_moves', 'metadata'), ('step_moves', 'metadata'),
   ('task_annotations', 'annotation'), ('dead_letter_notes', 'note'), ('schedule_rows', 'context')) AS x (t, c);
 SELECT throws_ok('SELECT * FROM tasker.access_grants', '42501', NULL, 'who else has access is not hers to see');
 SELECT throws_ok('SELECT * FROM tasker.get_system_health_counts()', '42501', NULL, 'nor the whole system');
@@ -63,7 +63,7 @@ SELECT throws_ok('SELECT tasker.announce()', '42501', NULL, 'the extension''s ow
 SET SESSION AUTHORIZATION pt_bob;
 SELECT results_eq('SELECT task_id FROM tasker.task_status', ARRAY[:of_bob]::bigint[], 'bob sees only his');
 SELECT is_empty(format('SELECT 1 FROM tasker.%I WHERE task_id IN (%s, %s)', t, :done, :waiting), 'nothing of alice''s in ' || t)
-FROM unnest(ARRAY['tasks', 'workflow_steps', 'task_transitions', 'workflow_step_transitions', 'timers', 'task_labels', 'idempotency_keys', 'task_annotations',
+FROM unnest(ARRAY['tasks', 'workflow_steps', 'task_moves', 'step_moves', 'task_transitions', 'workflow_step_transitions', 'timers', 'task_labels', 'idempotency_keys', 'task_annotations',
   'task_status', 'step_status', 'ready_steps', 'blocked_steps', 'running_steps', 'dead_letters', 'task_history', 'step_dag_relationships', 'task_annotation_list', 'dead_letter_notes', 'dead_letter_note_list']) AS t;
 SELECT ok(tasker.task_context(:done) IS NULL AND tasker.task_result(:done) IS NULL AND tasker.step_result(:done, 1, -1) IS NULL AND tasker.step_error(:done, 2, -1) IS NULL
   AND tasker.transition_metadata(:done, 0, -1, 10) IS NULL AND tasker.task_annotation(:done, 1) IS NULL AND tasker.step_blocking_reason(:waiting, 1, -1) IS NULL
