@@ -147,6 +147,19 @@ struct QueueLine {
   bool shown = false;
 };
 
+// A claim is a lease: one that a crash of the server takes back was never made, its token is void, and the step is claimed
+// again. So the commit of a statement that only claims need not wait for the disk. The end of a claim is an ordinary commit,
+// behind which the claim is safe, too. Not in a transaction block, a function or a statement that writes.
+void commit_without_waiting(FunctionCallInfo fcinfo) {
+  const auto *set = reinterpret_cast<const ReturnSetInfo *>(fcinfo->resultinfo);
+  pg::call([=] {
+    const QueryDesc *top = ActivePortal == nullptr ? nullptr : ActivePortal->queryDesc;
+    if (IsTransactionBlock() || top == nullptr || top->estate != set->econtext->ecxt_estate || top->operation != CMD_SELECT || top->plannedstmt->hasModifyingCTE) return;
+    if (synchronous_commit > SYNCHRONOUS_COMMIT_OFF)
+      (void)set_config_option("synchronous_commit", "off", PGC_USERSET, PGC_S_SESSION, GUC_ACTION_LOCAL, true, 0, false);
+  });
+}
+
 }  // namespace
 
 TASKER_SQL_FUNCTION(tasker_claim_steps) {
@@ -158,6 +171,7 @@ TASKER_SQL_FUNCTION(tasker_claim_steps) {
     require_read_committed();
     pg::RowSet rows(fcinfo);
     const pg::OwnedContext memory(CurrentMemoryContext, "tasker claim");
+    commit_without_waiting(fcinfo);
     for (const engine::ClaimedStep &step : claim(request, wait, memory.get())) {
       rows.int8(step.task_id).text(step.step_name).int4(step.attempt).datum(step.token).datum(step.context).datum(step.results).datum(pg::jsonb_datum(step.config))
           .text_or_null(step.correlation_id).datum(TimestampTzGetDatum(step.lease_until)).end_row();

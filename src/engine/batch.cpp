@@ -336,7 +336,7 @@ void Batch::settle_failure(Outcome &outcome, const pg::Caught &error, Interrupti
   }
   const int attempts = outcome.loaded.step.attempts + 1;
   outcome.failure = decide_failure(told, outcome.loaded.step, outcome.step(), attempts, category, may_retry);
-  if (outcome.failure.contention && !options_.solo) {
+  if (outcome.failure.contention && (!options_.solo || (error.sqlstate == "40P01" && options_.deadlock_of_a_batch()))) {
     outcome.kind = OutcomeKind::kRunAlone;
     run_alone_.push_back(outcome.loaded.step.key);
     close_ = true;

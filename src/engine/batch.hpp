@@ -59,6 +59,9 @@ struct BatchOptions {
   std::function<void()> restart_transaction;
   // May this step share its transaction with others? (measured, fast, never troublesome)
   std::function<bool(const store::CompiledDefinition &, const store::CompiledStep &)> batchable;
+  // A step that ran alone was the victim of a deadlock: was somebody's batch part of it? Then it is run again, uncounted. Alone
+  // it holds a row of its own, and yet may stand in a queue for another that a batch needs.
+  std::function<bool()> deadlock_of_a_batch = [] { return false; };
   // The circuit breaker of the system a step depends on: may the step start, and what its end says about the system.
   std::function<bool(int system, const store::StepKey &)> admits = store::breaker_admits;
   std::function<void(int system, const store::StepKey &, store::SystemWord)> tell = store::tell_breaker;

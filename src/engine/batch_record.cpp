@@ -191,6 +191,7 @@ void Batch::hint_children(const Outcome &parent, const std::vector<int> &childre
     hint.key.step_no = child;
     hint.priority = task.priority + parent.definition->step(child).priority;
     hint.outside = store::is_outside(parent.definition->step(child).type);
+    hint.noop = parent.definition->step(child).type == store::HandlerType::kNoop;
     store::add_hint(hint);
   }
 }

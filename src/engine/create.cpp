@@ -192,6 +192,7 @@ void hint_new_tasks(const NewTasks &request, const store::CompiledDefinition &de
         hint.key.step_no = root;
         hint.priority = request.priority + definition.step(root).priority;
         hint.outside = store::is_outside(definition.step(root).type);
+        hint.noop = definition.step(root).type == store::HandlerType::kNoop;
         store::add_hint(hint);
       }
     } else {

@@ -33,7 +33,7 @@ constinit pg::Query foreign_task{"SELECT 1 FROM tasker.tasks t WHERE t.live AND 
 // A step with one parent is ready when that parent is done; with more, when its counter is zero.
 constinit pg::Query select_ready{
     "SELECT t.task_id, s.step_no, s.element, t.named_task_id, t.priority + d.priority, t.owner::oid, greatest(s.next_attempt_at, t.run_at),"
-    " d.handler_type NOT IN ('sql', 'noop')"
+    " d.handler_type NOT IN ('sql', 'noop'), d.handler_type = 'noop'"
     " FROM unnest($1) WITH ORDINALITY AS u(task_id, ord)"
     " CROSS JOIN LATERAL (SELECT * FROM tasker.tasks x WHERE x.task_id = u.task_id OFFSET 0) t"
     " CROSS JOIN LATERAL (SELECT * FROM tasker.workflow_steps x WHERE x.task_id = t.task_id OFFSET 0) s"
@@ -193,6 +193,7 @@ std::vector<Hint> ready_steps(const std::vector<std::int64_t> &task_ids, std::in
     hint.owner = r.oid(i, 6);
     hint.due = r.is_null(i, 7) ? 0 : r.timestamp(i, 7);
     hint.outside = r.boolean(i, 8);
+    hint.noop = r.boolean(i, 9);
     hint.kind = hint.due > now ? HintKind::kTimer : HintKind::kStep;
     out.push_back(hint);
   }

@@ -41,6 +41,7 @@ struct Hint {
   Oid owner;
   HintKind kind;
   bool outside = false;  // the step is not an executor's: see store::is_outside
+  bool noop = false;     // its handler does nothing: as fast as can be, measured or not
 };
 
 inline constexpr int kRingSize = 1024;

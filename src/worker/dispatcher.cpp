@@ -109,6 +109,7 @@ void Dispatcher::run() {
     fire_timers(GetCurrentTimestamp());
     if (home_.held) {
       look_.clear();  // release_hold asks for a sweep, which finds all of it again
+      relook_.clear();
       settle_.clear();
       outside_.clear();
     } else {
@@ -270,7 +271,7 @@ void Dispatcher::enqueue(const Hint &hint) {
   }
   if (queued_.contains(hint.key) || held_keys_.contains(hint.key) || store::scope_paused(hint.named_task_id)) return;
   if (in_flight_.contains(hint.key)) {
-    again_.insert(hint.key);  // it may have ended already: looked at when its executor reports
+    if (!relooking_) again_.insert(hint.key);  // it may have ended already: looked at when its executor reports
     return;
   }
   if (queued_.size() >= static_cast<std::size_t>(store::settings.ready_buffer)) {
@@ -278,7 +279,7 @@ void Dispatcher::enqueue(const Hint &hint) {
     return;
   }
   queued_.insert(hint.key);
-  enter(hint.owner, {hint.key, hint.named_task_id, hint.priority, sequence_++});
+  enter(hint.owner, {hint.key, hint.named_task_id, hint.priority, sequence_++, false, hint.noop});
 }
 
 void Dispatcher::fire_timers(TimestampTz now) {
@@ -337,20 +338,17 @@ void Dispatcher::work_on_tables() {
   }
   const bool timers_wanted = more_timers_ && timers_.size() < kMaxTimers / 2;
   const bool history_due = history_counted_ && now - history_written_at_ >= kHistoryEvery;
-  if (look_.empty() && !(sweeping_ && room) && settle_.empty() && !timers_wanted && !recheck_runs_ && !due && !history_due && !store::pauses_changed()) return;
+  if (look_.empty() && relook_.empty() && !(sweeping_ && room) && settle_.empty() && !timers_wanted && !recheck_runs_ && !due && !history_due && !store::pauses_changed()) return;
   pg::Transaction transaction;
   {
     pg::OwnerScope as_owner(store::cached_extension_owner(), 100);
     pg::Spi spi;
     if (store::pauses_changed()) drop_paused();
-    std::sort(look_.begin(), look_.end());
-    look_.erase(std::unique(look_.begin(), look_.end()), look_.end());
-    for (std::size_t at = 0; at < look_.size(); at += kPageSize) {
-      const std::vector<std::int64_t> part(look_.begin() + static_cast<std::ptrdiff_t>(at),
-                                           look_.begin() + static_cast<std::ptrdiff_t>(std::min(look_.size(), at + kPageSize)));
-      for (const Hint &hint : store::ready_steps(part, home_.nonce)) enqueue(hint);
-    }
-    look_.clear();
+    look_at(look_);
+    // What these find under way nobody has asked for: were it looked at again when it ends, a large task would never be left.
+    relooking_ = true;
+    look_at(relook_);
+    relooking_ = false;
     if (timers_wanted) read_timers(now);
     if (sweeping_ && room) read_page();
     if (recheck_runs_) recheck_runs();
@@ -367,6 +365,17 @@ void Dispatcher::work_on_tables() {
   }
   transaction.commit();
   settle_watched();
+}
+
+void Dispatcher::look_at(std::vector<std::int64_t> &tasks) {
+  std::sort(tasks.begin(), tasks.end());
+  tasks.erase(std::unique(tasks.begin(), tasks.end()), tasks.end());
+  for (std::size_t at = 0; at < tasks.size(); at += kPageSize) {
+    const std::vector<std::int64_t> part(tasks.begin() + static_cast<std::ptrdiff_t>(at),
+                                         tasks.begin() + static_cast<std::ptrdiff_t>(std::min(tasks.size(), at + kPageSize)));
+    for (const Hint &hint : store::ready_steps(part, home_.nonce)) enqueue(hint);
+  }
+  tasks.clear();
 }
 
 // What waits in the queues and is paused now goes; the sweep that an order's end asks for finds it again.
@@ -425,12 +434,12 @@ void Dispatcher::publish_watched() {
 }
 
 bool Dispatcher::nothing_to_do() const {
-  return queued_.empty() && outside_.empty() && held_.empty() && in_flight_.empty() && timers_.empty() && !sweeping_ && look_.empty() && !history_counted_ && !schedules_active_ && !events_again_ &&
+  return queued_.empty() && outside_.empty() && held_.empty() && in_flight_.empty() && timers_.empty() && !sweeping_ && look_.empty() && relook_.empty() && !history_counted_ && !schedules_active_ && !events_again_ &&
          !retention_stays();
 }
 
 long Dispatcher::sleep_ms(TimestampTz now) const {
-  if (!look_.empty() || !settle_.empty() || !outside_.empty()) return 0;
+  if (!look_.empty() || !relook_.empty() || !settle_.empty() || !outside_.empty()) return 0;
   const bool room = queued_.size() < static_cast<std::size_t>(store::settings.ready_buffer) / 2;
   if (!home_.held && ((sweeping_ && room) || (more_timers_ && timers_.size() < kMaxTimers / 2))) return 0;
   TimestampTz until = home_.held ? now + 3600 * USECS_PER_SEC : next_sweep();

@@ -40,6 +40,7 @@ struct QueuedStep {
   std::int32_t priority;
   std::uint64_t sequence;
   bool outside = false;  // not an executor's: see store::is_outside
+  bool noop = false;
   TimestampTz since = 0;  // it came into a queue; what a breaker holds back goes on ageing
 };
 
@@ -86,6 +87,7 @@ class Dispatcher {
   void enqueue(const store::Hint &hint);
   void fire_timers(TimestampTz now);
   void work_on_tables();
+  void look_at(std::vector<std::int64_t> &tasks);
   TimestampTz next_sweep() const;
   void read_page();
   void settle_watched();
@@ -180,6 +182,8 @@ class Dispatcher {
   TimestampTz entered_at_ = 0;                         // the clock of this pass: 0 before it is asked
   std::uint64_t sequence_ = 0;
   std::vector<std::int64_t> look_;              // tasks whose ready steps must be read
+  std::vector<std::int64_t> relook_;            // because a step of theirs was asked for while it ran
+  bool relooking_ = false;
   std::vector<std::int64_t> settle_;            // tasks that may be over
   std::unordered_set<std::int64_t> watched_;    // tasks whose end is decided by looking at all steps
   std::vector<store::Hint> cancels_;

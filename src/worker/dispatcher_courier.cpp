@@ -49,7 +49,7 @@ void Dispatcher::collect_calls() {
     for (int i = 0; i < count; i++) {
       with_courier_.erase(keys[i]);
       in_flight_.erase(keys[i]);
-      if (again_.erase(keys[i]) > 0) look_.push_back(keys[i].task_id);
+      if (again_.erase(keys[i]) > 0) relook_.push_back(keys[i].task_id);
     }
     if (count > 0) courier_failures_ = 0;
     history_counted_ = history_counted_ || count > 0;

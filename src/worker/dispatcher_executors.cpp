@@ -36,6 +36,10 @@ inline constexpr TimestampTz kOwnerRetry = 30 * USECS_PER_SEC;
 inline constexpr TimestampTz kFirstStartPause = USECS_PER_SEC / 2;
 inline constexpr TimestampTz kFollowEvery = 100 * 1000;
 
+bool is_fast(const QueuedStep &step) {
+  return step.noop || store::is_batchable(step.named_task_id, step.key.step_no, store::settings.max_batch_duration_ms);
+}
+
 }  // namespace
 
 // After a restart of the dispatcher: what live executors hold counts as running.
@@ -69,7 +73,7 @@ void Dispatcher::collect() {
     if (const auto owner = owners_.find(slot.owner); count > 0 && owner != owners_.end()) owner->second.failed_starts = 0;
     for (int n = 0; n < count; n++) {
       in_flight_.erase(done[n]);
-      if (again_.erase(done[n]) > 0) look_.push_back(done[n].task_id);
+      if (again_.erase(done[n]) > 0) relook_.push_back(done[n].task_id);
     }
     // An adopted one has no handle; half a minute is far beyond any start.
     const bool overdue = view.handle == nullptr ? GetCurrentTimestamp() - view.started_at > kOwnerRetry : worker_stopped(view.handle);
@@ -213,7 +217,7 @@ bool Dispatcher::about_to_report(Oid owner) const {
 // Moves steps from the queue into one mailbox. False: no executor has room now.
 bool Dispatcher::assign_to(Oid owner, OwnerQueue &queue) {
   if (hold_top(owner, queue)) return true;
-  const bool fast = store::is_batchable(queue.steps.top().named_task_id, queue.steps.top().key.step_no, store::settings.max_batch_duration_ms);
+  const bool fast = is_fast(queue.steps.top());
   int room = 0;
   const int index = pick_executor(owner, fast ? backlog_of(queue.steps.top()) : 1, &room);
   if (index < 0) {
@@ -229,8 +233,7 @@ bool Dispatcher::assign_to(Oid owner, OwnerQueue &queue) {
   while (!queue.steps.empty() && static_cast<int>(entries.size()) < room) {
     if (hold_top(owner, queue)) continue;
     const QueuedStep &next = queue.steps.top();
-    const bool next_fast = store::is_batchable(next.named_task_id, next.key.step_no, store::settings.max_batch_duration_ms);
-    if (!entries.empty() && next_fast != fast) break;
+    if (!entries.empty() && is_fast(next) != fast) break;
     const bool free = driven_by_session(next.key.task_id);
     if (!free) entries.push_back({next.key, next.named_task_id});
     queued_.erase(next.key);

@@ -236,7 +236,20 @@ class Executor {
     return {};
   }
 
-  engine::BatchOptions options(bool solo, const StepKey &first) const {
+  // While another executor runs more than one step, in a row only so often.
+  bool deadlock_of_a_batch() {
+    if (spared_deadlocks_ == kConflictsUncounted) return false;
+    for (int i = 0; i < store::shared->executor_count; i++) {
+      store::ExecutorSlot &other = store::executor_slot(i);
+      const store::SpinGuard guard(other);
+      if (&other == slot || other.state != store::ExecutorState::kRunning || other.database != MyDatabaseId || other.batch_size < 2 || other.assigned == other.done) continue;
+      spared_deadlocks_++;
+      return true;
+    }
+    return false;
+  }
+
+  engine::BatchOptions options(bool solo, const StepKey &first) {
     engine::BatchOptions o;
     o.nonce = nonce_;
     o.solo = solo;
@@ -246,6 +259,7 @@ class Executor {
       return store::settings.max_batch_duration_ms > 0 &&
              store::is_batchable(definition.named_task_id, step.step_no, store::settings.max_batch_duration_ms);
     };
+    o.deadlock_of_a_batch = [this] { return deadlock_of_a_batch(); };
     return o;
   }
 
@@ -331,6 +345,7 @@ class Executor {
     batch.count_outcomes();
     for (const StepKey &key : batch.leftovers()) pending_.push_back(key);
     for (const StepKey &key : batch.run_alone()) solo_.push_back(key);
+    if (batch.run_alone().empty()) spared_deadlocks_ = 0;
     for (const engine::Outcome &outcome : batch.outcomes()) {
       const auto &step = outcome.step();
       if (step.type == store::HandlerType::kNoop) continue;
@@ -452,6 +467,7 @@ class Executor {
   bool gone_ = false;
   std::unordered_set<StepKey, store::StepKeyHash> contended_;
   int again_after_conflict_ = 0;  // in a row, of whatever steps
+  int spared_deadlocks_ = 0;      // since a step was done
 };
 
 // The role's own settings must not reach our bookkeeping; another isolation level is a step's to ask for.
