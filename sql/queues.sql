@@ -221,6 +221,17 @@ SELECT queues.try(format('SELECT tasker.complete_step(%s, ''file'', gen_random_u
 BEGIN ISOLATION LEVEL REPEATABLE READ;
 SELECT queues.try($$SELECT tasker.claim_steps('regress-mail', 'me')$$);
 ROLLBACK;
+-- A statement that only claims does not wait for the disk at its commit; one that may write more does
+SET synchronous_commit = on;
+SELECT count(*) >= 0 AS claimed, current_setting('synchronous_commit') AS commit FROM tasker.claim_steps('regress-mail', 'me');
+SHOW synchronous_commit;
+BEGIN;
+SELECT count(*) >= 0 AS claimed, current_setting('synchronous_commit') AS commit FROM tasker.claim_steps('regress-mail', 'me');
+COMMIT;
+CREATE TEMP TABLE mine (n integer);
+WITH written AS (INSERT INTO mine VALUES (1)) SELECT count(*) >= 0 AS claimed, current_setting('synchronous_commit') AS commit FROM tasker.claim_steps('regress-mail', 'me');
+DO $$ BEGIN PERFORM FROM tasker.claim_steps('regress-mail', 'me'); RAISE NOTICE 'commit %', current_setting('synchronous_commit'); END $$;
+RESET synchronous_commit;
 RESET SESSION AUTHORIZATION;
 SELECT * FROM tasker.check();
 

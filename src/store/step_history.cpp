@@ -205,6 +205,9 @@ struct TaskNote {
 };
 constinit std::vector<TaskNote> *noted = nullptr;
 
+// Two that only count may be one.
+bool same_count(const TaskNote &a, const TaskNote &b) { return a.key == b.key && a.level == b.level && a.ms < 0 && b.ms < 0; }
+
 void count_notes() noexcept {
   const LockGuard guard(shared->stats_lock, LW_EXCLUSIVE);
   for (const TaskNote &note : *noted) {
@@ -225,10 +228,19 @@ extern "C" void count_at_transaction_end(XactEvent event, void *) {
 
 extern "C" void sort_at_subtransaction_end(SubXactEvent event, SubTransactionId, SubTransactionId, void *) {
   if (noted->empty() || (event != SUBXACT_EVENT_ABORT_SUB && event != SUBXACT_EVENT_COMMIT_SUB)) return;
+  // Those of the inner levels are the last ones.
   const int level = GetCurrentTransactionNestLevel();
-  if (event == SUBXACT_EVENT_ABORT_SUB) std::erase_if(*noted, [=](const TaskNote &note) { return note.level >= level; });
-  else
-    for (TaskNote &note : *noted) note.level = std::min(note.level, level - 1);
+  std::size_t inner = noted->size();
+  while (inner > 0 && (*noted)[inner - 1].level >= level) inner--;
+  if (event == SUBXACT_EVENT_ABORT_SUB) {
+    noted->erase(noted->begin() + static_cast<std::ptrdiff_t>(inner), noted->end());
+    return;
+  }
+  for (std::size_t i = inner; i < noted->size(); i++) (*noted)[i].level = level - 1;
+  for (std::size_t last = noted->size(); last > 1 && last > inner && same_count((*noted)[last - 2], (*noted)[last - 1]); last--) {
+    (*noted)[last - 2].tasks += (*noted)[last - 1].tasks;
+    noted->pop_back();
+  }
 }
 
 void note(int named_task_id, core::TaskState state, TimestampTz at, std::int64_t tasks, std::int64_t task_id, double ms) {
