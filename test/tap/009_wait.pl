@@ -25,7 +25,7 @@ sub done { my ($w) = @_; $w->{h}->finish; chomp $w->{out}; return split /\|/, $w
 # Waiters are woken, soon after the commit.
 my @delays;
 for (1 .. 10) {
-  my $id = $t->alice(q{SELECT tasker.create_task('t', 'nap', '{"sleep": 0.4}')});
+  my $id = $t->alice(q{SELECT tasker.create_task('t', 'nap', '{"sleep": 1}')});
   my $w = waiter($id, '20 s');
   waiting(1);
   my ($state, $woken) = done($w);
@@ -35,6 +35,12 @@ for (1 .. 10) {
 @delays = sort { $a <=> $b } @delays;
 note("ms from the end of a task to its waiter: median $delays[5], worst $delays[-1] (the commit included)");
 cmp_ok($delays[5], '<', 500, 'well before the re-check of a second');
+
+# A dispatcher that sleeps for long is woken by what is due before it would wake by itself.
+$t->wait_ok(q{SELECT (SELECT sum(tasks) FROM tasker.task_outcomes WHERE state = 'complete') = count(*) FROM tasker.tasks WHERE state = 'complete'}, 'it has written what it counted, and sleeps', 20);
+my $later = $t->alice(q{SELECT tasker.create_task('t', 'chain', run_at => clock_timestamp() + interval '1.5 s')});
+$t->wait_ok("SELECT state = 'complete' FROM tasker.tasks WHERE task_id = $later", 'a task of later runs', 20);
+cmp_ok($t->sql("SELECT extract(epoch FROM started_at - run_at) FROM tasker.tasks WHERE task_id = $later"), '<', 2, 'in its time');
 
 # Many on one task, one of them with less patience; other ends than complete.
 my $id = $t->alice(q{SELECT tasker.create_task('t', 'nap', '{"sleep": 3}')});
