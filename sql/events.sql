@@ -75,13 +75,13 @@ SELECT events.try(s) FROM unnest(ARRAY[
 
 -- Events are taken by hand: the transaction decides whether they are gone
 SELECT tasker.subscribe('by hand', '{task.*}', 'notify', 'c') IS NOT NULL AS refused;
-SELECT tasker.subscribe('hand', '{task.completed,task.failed,order.*}', 'notify', 'regress_events', namespace => 'ev') = tasker.subscribe('hand', '{task.completed,task.failed,order.*}', 'notify', 'regress_events', namespace => 'ev');
+SELECT tasker.subscribe('hand', '{task.completed,task.failed,order.*}', 'notify', 'regress-events', namespace => 'ev') = tasker.subscribe('hand', '{task.completed,task.failed,order.*}', 'notify', 'regress-events', namespace => 'ev');
 SELECT tasker.create_task('ev', 'order') AS good \gset
 CALL events.await(format('NOT live FROM tasker.tasks WHERE task_id = %s', :good));
 SELECT tasker.create_task('ev', 'order', '{"n": 1}') AS bad \gset
 CALL events.await(format('NOT live FROM tasker.tasks WHERE task_id = %s', :bad));
 SELECT event, step_name, from_state, to_state, custom FROM tasker.events WHERE task_id = :good ORDER BY occurred_at, step_name NULLS FIRST, sort_key, custom, event;
-SELECT pending, delivered, lag > '0' FROM tasker.event_subscribers WHERE subscription_name = 'hand';
+SELECT pending, delivered, lag > '0', conflicts FROM tasker.event_subscribers WHERE subscription_name = 'hand';
 BEGIN;
 SELECT count(*) FROM tasker.take_events('hand');
 ROLLBACK;

@@ -16,8 +16,11 @@ case ${1-} in
 esac
 
 export PGCONNECT_TIMEOUT=${PGCONNECT_TIMEOUT:-10} PGOPTIONS="${PGOPTIONS-} -c statement_timeout=10s"
-if ! answer=$(psql -XqAt -F '|' -v ON_ERROR_STOP=1 -c "SELECT status, array_to_string(reasons, '; ') FROM tasker.$probe()" 2>&1); then
-  echo "UNKNOWN: ${answer//$'\n'/ }"
+# A warning of the server is none of the status; an error is told.
+errors=$(mktemp)
+trap 'rm -f "$errors"' EXIT
+if ! answer=$(psql -XqAt -F '|' -v ON_ERROR_STOP=1 -c "SELECT status, array_to_string(reasons, '; ') FROM tasker.$probe()" 2>"$errors"); then
+  echo "UNKNOWN: $(tr '\n' ' ' <"$errors")"
   exit 3
 fi
 status=${answer%%|*} reasons=${answer#*|}

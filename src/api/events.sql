@@ -77,6 +77,6 @@ LEFT JOIN pg_catalog.pg_foreign_server AS w ON s.kind = 'webhook' AND w.srvname 
 LEFT JOIN LATERAL (
   -- The name is quoted as in SQL; a malformed one was refused by subscribe.
   SELECT count(*) AS found, coalesce(bool_or(r.oid IS NOT NULL AND has_function_privilege(s.owner, p.oid, 'EXECUTE')), false) AS allowed
-  FROM pg_catalog.pg_proc AS p JOIN pg_catalog.pg_namespace AS pn ON pn.oid = p.pronamespace
-  WHERE p.proname = (parse_ident(s.target))[2] AND pn.nspname = (parse_ident(s.target))[1]) AS f ON s.kind = 'function';
+  FROM (SELECT parse_ident(CASE s.kind WHEN 'function' THEN s.target END) AS parts) AS i
+  JOIN pg_catalog.pg_namespace AS pn ON pn.nspname = i.parts[1] JOIN pg_catalog.pg_proc AS p ON p.pronamespace = pn.oid AND p.proname = i.parts[2]) AS f ON s.kind = 'function';
 COMMENT ON VIEW tasker.event_subscribers IS 'One row per subscription: state (active, paused, dead), what waits, is under way, was delivered and has failed, how late the oldest is, and conflicts: what is wrong with it, or double';
