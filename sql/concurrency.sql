@@ -80,6 +80,26 @@ SELECT * FROM tasker.batch_statistics;
 SELECT * FROM tasker.recommended_concurrency();
 RESET SESSION AUTHORIZATION;
 
+-- Steps of one definition with the same handler are kin, when they are many: by what the first of them did the others share
+-- transactions, in the first task already. Of very many nothing is kept of each.
+ALTER SYSTEM SET tasker.max_batch_duration = '1s';
+SELECT pg_reload_conf();
+\c -
+SHOW tasker.max_batch_duration;
+SET SESSION AUTHORIZATION regress_conc;
+SELECT tasker.define_task(jsonb_build_object('namespace', 'conc', 'name', name, 'steps', (SELECT jsonb_agg(jsonb_build_object('name', 's' || i,
+    'depends_on', CASE i WHEN 1 THEN '[]'::jsonb ELSE jsonb_build_array('s' || i - 1) END, 'handler', '{"type": "sql", "function": "conc.quick"}'::jsonb) ORDER BY i)
+  FROM generate_series(1, length) AS i))) > 0 AS defined FROM (VALUES ('many', 100), ('thousand', 1000)) AS v(name, length);
+SELECT tasker.create_task('conc', 'many') AS many, tasker.create_task('conc', 'thousand') AS thousand \gset
+RESET SESSION AUTHORIZATION;
+CALL conc.await($$(SELECT count(*) = 2 FROM tasker.tasks AS t JOIN tasker.named_tasks AS n USING (named_task_id) WHERE n.name IN ('many', 'thousand') AND t.state = 'complete')$$);
+SELECT count(DISTINCT xmin::text) < 60 AS shared FROM tasker.workflow_steps WHERE task_id = :many;
+SELECT count(DISTINCT xmin::text) < 300 AS shared FROM tasker.workflow_steps WHERE task_id = :thousand;
+-- A collision in memory forgets a step.
+SELECT name, kin, count(*) > 50 AS many, min(samples) AS samples FROM tasker.batch_statistics WHERE name IN ('many', 'thousand') GROUP BY name, kin ORDER BY name, kin;
+ALTER SYSTEM RESET tasker.max_batch_duration;
+SELECT pg_reload_conf();
+
 SELECT * FROM tasker.check();
 SET client_min_messages = warning;
 DROP OWNED BY regress_conc CASCADE;

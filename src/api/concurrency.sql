@@ -14,13 +14,13 @@ CREATE FUNCTION tasker.batch_rows()
   RETURNS TABLE (named_task_id integer, step_no integer, samples integer, failures integer, mean_ms numeric, p50_ms numeric, p95_ms numeric,
     batch_size integer, fits integer, failure_factor numeric, pressure text, pressure_factor numeric, why text)
   LANGUAGE c STABLE PARALLEL RESTRICTED ROWS 20 AS 'MODULE_PATHNAME', 'tasker_batch_rows';
-COMMENT ON FUNCTION tasker.batch_rows() IS 'What is learnt of each step, and the batch that follows; see the view batch_statistics';
+COMMENT ON FUNCTION tasker.batch_rows() IS 'What is learnt of each step, and the batch that follows; a negative step_no: of all steps with the handler of that one; see the view batch_statistics';
 
 CREATE VIEW tasker.batch_statistics WITH (security_invoker = true) AS
-SELECT ns.name AS namespace, n.name, n.version, d.name AS step_name, b.samples, b.failures, b.mean_ms, b.p50_ms, b.p95_ms,
+SELECT ns.name AS namespace, n.name, n.version, d.name AS step_name, b.step_no < 0 AS kin, b.samples, b.failures, b.mean_ms, b.p50_ms, b.p95_ms,
   b.batch_size, b.fits, b.failure_factor, b.pressure, b.pressure_factor, b.why
 FROM tasker.batch_rows() AS b
-JOIN tasker.named_steps AS d ON d.named_task_id = b.named_task_id AND d.step_no = b.step_no
+JOIN tasker.named_steps AS d ON d.named_task_id = b.named_task_id AND d.step_no = abs(b.step_no)
 JOIN tasker.named_tasks AS n ON n.named_task_id = d.named_task_id
 JOIN tasker.task_namespaces AS ns ON ns.task_namespace_id = n.task_namespace_id;
-COMMENT ON VIEW tasker.batch_statistics IS 'One row per step that has run: its last runs (100 at most), how many may share a transaction (batch_size), and why: how many fit the time, and the factors of failures and of pressure on connections';
+COMMENT ON VIEW tasker.batch_statistics IS 'One row per step that has run: its last runs (100 at most), how many may share a transaction (batch_size), and why: how many fit the time, and the factors of failures and of pressure on connections. kin: of all steps of the definition that have the handler of this one, its first; they are many, and speak for those of them that have run less than ten times';

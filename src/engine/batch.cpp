@@ -154,9 +154,17 @@ bool Batch::awaits_word(const Outcome &next) const {
   });
 }
 
+// A fan-out that fits a batch, but not the rest of this one, begins the next: else its children are handed round, and meet again
+// in the row of the step that joins them.
+bool Batch::opens_too_wide(const Outcome &next) const {
+  const int used = static_cast<int>(outcomes_.size()), wanted = static_cast<int>(next.step().children.size()) + 1;
+  return wanted > 2 && wanted <= max_steps_ && used + wanted > max_steps_ && used * 2 >= max_steps_;
+}
+
 bool Batch::must_close(const Outcome &next) const {
   if (outcomes_.empty()) return false;
-  if (close_ || options_.solo || static_cast<int>(outcomes_.size()) >= options_.max_steps) return true;
+  if (close_ || options_.solo || static_cast<int>(outcomes_.size()) >= max_steps_) return true;
+  if (next.step().parents.empty() && opens_too_wide(next)) return true;
   if (GetCurrentTimestamp() - begun_at_ > static_cast<TimestampTz>(options_.max_duration_ms) * 1000) return true;
   const store::CompiledStep &step = next.step();
   if (step.type == store::HandlerType::kNoop) return false;
@@ -167,6 +175,7 @@ bool Batch::must_close(const Outcome &next) const {
 
 void Batch::run() {
   begun_at_ = GetCurrentTimestamp();
+  if (options_.size && !ready_.empty()) max_steps_ = options_.size(*ready_.back().definition, ready_.back().step());
   while (!ready_.empty()) {
     if (must_close(ready_.back()) || store::pauses_changed()) break;
     Outcome next = std::move(ready_.back());
@@ -355,7 +364,7 @@ void Batch::queue_children(const Outcome &parent) {
     if (all && joins) keys.push_back({parent.loaded.task.task_id, child, -1});
   }
   // A wide fan-out is shared with other executors: only as many as this batch could still take.
-  const std::size_t room = static_cast<std::size_t>(std::max(0, options_.max_steps - static_cast<int>(outcomes_.size())));
+  const std::size_t room = static_cast<std::size_t>(std::max(0, max_steps_ - static_cast<int>(outcomes_.size())));
   if (keys.size() > room) keys.resize(room);
   if (!keys.empty() && !close_) load(keys);
 }

@@ -12,6 +12,7 @@
 #include <unordered_map>
 #include <vector>
 
+#include "core/batching.hpp"
 #include "core/json.hpp"
 #include "engine/failure.hpp"
 #include "engine/handlers.hpp"
@@ -52,7 +53,8 @@ struct BatchOptions {
   bool outside = false;          // steps that no executor runs, and no others: see store::is_outside
   bool skip_waits = false;       // run_task: run_at and backoff count as elapsed
   bool propagate_cancel = false;  // run_task: a cancel of the session ends the session's statement, not the attempt
-  int max_steps = 32;
+  // How many steps it may have, by the first of them; nothing: kPlainBatch.
+  std::function<int(const store::CompiledDefinition &, const store::CompiledStep &)> size;
   int max_duration_ms = 10;
   int lock_timeout_ms = 100;     // of record(); 0: as the session has it
   // Ends the transaction a failed procedure left behind and begins a new one (procedures only).
@@ -171,6 +173,7 @@ class Batch {
   void settle_failure(Outcome &outcome, const pg::Caught &error, Interruption why);
   void queue_children(const Outcome &parent);
   bool must_close(const Outcome &next) const;
+  bool opens_too_wide(const Outcome &next) const;
   bool awaits_word(const Outcome &next) const;
   Datum results_of_parents(const Outcome &outcome) const;
   void record_tasks();
@@ -188,6 +191,7 @@ class Batch {
   std::unordered_map<store::StepKey, Satisfied, store::StepKeyHash> satisfied_;  // parents' results, from the tables or from this batch
   std::unordered_map<store::StepKey, bool, store::StepKeyHash> in_batch_;        // begun here
   TimestampTz begun_at_ = 0;
+  int max_steps_ = core::kPlainBatch;
   std::vector<store::MovedTask> moved_;
   bool touched_temp_ = false, close_ = false;
 };

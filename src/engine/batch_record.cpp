@@ -110,7 +110,7 @@ void Batch::count_outcomes() const {
   for (const Outcome &o : outcomes_) {
     if (o.step().dependent_system_id != 0 && o.kind != OutcomeKind::kRunAlone && o.kind != OutcomeKind::kBegun) options_.tell(o.step().dependent_system_id, o.loaded.step.key, word_of(o));
     if ((o.kind != OutcomeKind::kSucceeded && o.kind != OutcomeKind::kFailed) || o.step().type == store::HandlerType::kNoop) continue;
-    store::count_outcome(o.definition->named_task_id, o.loaded.step.key, o.attempt(), o.kind == OutcomeKind::kSucceeded, o.duration_ms());
+    store::count_outcome(o.definition->named_task_id, o.step().learner, o.loaded.step.key, o.attempt(), o.kind == OutcomeKind::kSucceeded, o.duration_ms());
   }
 }
 

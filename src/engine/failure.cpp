@@ -117,7 +117,7 @@ core::RetryInputs retry_inputs(int named_task_id, const store::CompiledStep &ste
   inputs.category = category;
   inputs.predictive = store::settings.predictive_retry;
   if (!inputs.predictive) return inputs;
-  const store::StepHistory history = store::step_history(named_task_id, step.step_no, attempts);
+  const store::StepHistory history = store::step_history(named_task_id, step.step_no, step.learner, attempts);
   inputs.pressure = core::pressure_of(store::connection_utilisation());
   inputs.history = history.same_attempt;
   inputs.hour = history.this_hour;
@@ -129,7 +129,7 @@ void plan_attempt(FailureDecision &failure, int named_task_id, const store::Comp
   if (failure.planned) return;
   failure.planned = true;
   // A cancel says nothing about how steps of this kind fare.
-  if (failure.attempts == 1 && failure.category != std::string_view("cancelled")) store::note_first_attempt(named_task_id, step.step_no, false);
+  if (failure.attempts == 1 && failure.category != std::string_view("cancelled")) store::note_first_attempt(named_task_id, step.learner, false);
   core::json retry = core::json::object();
   if (failure.retry) {
     core::RetryInputs inputs = failure.requested_seconds ? core::RetryInputs{} : retry_inputs(named_task_id, step, failure.attempts, failure.category);

@@ -29,6 +29,7 @@ using store::StepKey;
 inline constexpr int kMaxTold = 256;  // a transaction that ends more tells less
 struct Told {
   int named_task_id, system, attempt;
+  core::Learner learner;
   StepKey key;
   bool success, against_system;
   double duration_ms;
@@ -44,7 +45,7 @@ extern "C" void tell_at_end(XactEvent event, void *) {
   for (const Told *t = told; t != told + count; t++) {
     if (t->system != 0)
       store::tell_breaker(t->system, t->key, t->success ? store::SystemWord::kWorks : t->against_system ? store::SystemWord::kFails : store::SystemWord::kNothing);
-    store::count_outcome(t->named_task_id, t->key, t->attempt, t->success, t->duration_ms);
+    store::count_outcome(t->named_task_id, t->learner, t->key, t->attempt, t->success, t->duration_ms);
   }
 }
 
@@ -56,7 +57,7 @@ void tell_at_commit(const Batch &batch) {
   }
   for (const Outcome &o : batch.outcomes()) {
     if (told_count == kMaxTold || (o.kind != OutcomeKind::kSucceeded && o.kind != OutcomeKind::kFailed)) continue;
-    told[told_count++] = {o.definition->named_task_id, o.step().dependent_system_id, o.attempt(), o.loaded.step.key, o.kind == OutcomeKind::kSucceeded,
+    told[told_count++] = {o.definition->named_task_id, o.step().dependent_system_id, o.attempt(), o.step().learner, o.loaded.step.key, o.kind == OutcomeKind::kSucceeded,
                           o.kind == OutcomeKind::kFailed && o.failure.against_system, o.duration_ms()};
   }
 }

@@ -4,6 +4,7 @@
 
 #include "pg/security.hpp"
 #include "pg/spi.hpp"
+#include "store/definitions.hpp"
 #include "store/pauses.hpp"
 #include "store/step_stats.hpp"
 
@@ -202,10 +203,12 @@ void read_history(TaskCase &task, const Subject &subject, const std::vector<int>
 
 // Successes are not told from failures in memory; what took as long as the timeout was none.
 void read_memory(TaskCase &task, const Subject &subject, const std::vector<int> &steps) {
+  const store::DefinitionPtr definition = store::definition(subject.named_task_id);
   for (const int step_no : steps) {
     StepCase &step = step_of(task, step_no);
-    step.outcomes.recent = store::recent_first_attempts(subject.named_task_id, step_no);
-    const store::StepDurations measured = store::step_durations(subject.named_task_id, step_no, step.timeout_ms);
+    const core::Learner &learner = definition->step(step_no).learner;
+    step.outcomes.recent = store::recent_first_attempts(subject.named_task_id, learner);
+    const store::StepDurations measured = store::step_durations(subject.named_task_id, learner, step.timeout_ms);
     step.durations = {measured.runs, measured.p95_ms, measured.max_ms};
   }
 }

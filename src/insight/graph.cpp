@@ -128,7 +128,7 @@ void add_rest(core::StepMeasure &measure, core::Micros &longest, const store::Co
       measure.source = core::Source::kDefinition;
       measure.working = longest = micros(seconds->get<double>() * 1000);
     }
-  } else if (const store::StepDurations recent = store::step_durations(definition.named_task_id, step.step_no); recent.runs > 0) {
+  } else if (const store::StepDurations recent = store::step_durations(definition.named_task_id, step.learner); recent.runs > 0) {
     measure.source = core::Source::kMemory;
     measure.samples = recent.runs;
     measure.working = micros(recent.p50_ms);

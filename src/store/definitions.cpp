@@ -92,6 +92,12 @@ CompiledStep compile_step(const pg::Rows &rows, std::uint64_t i) {
   return step;
 }
 
+// The same text: the same work, done in the same way.
+std::string work_of(const CompiledStep &step) {
+  if (step.type != HandlerType::kSql) return {};
+  return std::string(step.own_transaction ? "alone" : "shared") + '\0' + step.isolation + '\0' + step.function + '\0' + step.query + '\0' + step.procedure;
+}
+
 DefinitionPtr compile(int named_task_id) {
   auto out = std::make_shared<CompiledDefinition>();
   const pg::Result head = pg::execute(load_task, pg::Params().int4(named_task_id), pg::Access::kWrite);
@@ -110,14 +116,18 @@ DefinitionPtr compile(int named_task_id) {
 
   const pg::Result body = pg::execute(load_steps, pg::Params().int4(named_task_id), pg::Access::kWrite);
   std::vector<std::vector<int>> parents;
+  std::vector<std::string> work;
   for (std::uint64_t i = 0; i < body.rows.size(); i++) {
     CompiledStep step = compile_step(body.rows, i);
     std::vector<int> nodes;
     for (int parent : step.parents) nodes.push_back(parent - 1);
     parents.push_back(std::move(nodes));
+    work.push_back(work_of(step));
     out->step_by_name.emplace(step.name, step.step_no);
     out->steps.push_back(std::move(step));
   }
+  const std::vector<core::Learner> learners = core::learners(work);
+  for (std::size_t i = 0; i < learners.size(); i++) out->steps[i].learner = learners[i];
   out->graph = core::Graph(std::move(parents));
   return out;
 }

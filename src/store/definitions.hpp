@@ -13,6 +13,7 @@
 #include "core/backoff.hpp"
 #include "core/failure.hpp"
 #include "core/graph.hpp"
+#include "core/kin.hpp"
 #include "pg/spi.hpp"
 
 namespace tasker::store {
@@ -42,6 +43,7 @@ struct CompiledStep {
   std::string isolation;
   int priority = 0;
   int level = 0;
+  core::Learner learner;  // whose measured runs decide whether it may share a transaction
 };
 
 struct CompiledDefinition {

@@ -275,9 +275,9 @@ void add_run(HistoryEntry &entry, std::int64_t task_id, double milliseconds) noe
   add_slow(entry, {task_id, milliseconds});
 }
 
-void count_outcome(int named_task_id, const StepKey &key, int attempt, bool success, double milliseconds) {
+void count_outcome(int named_task_id, const core::Learner &step, const StepKey &key, int attempt, bool success, double milliseconds) {
   if (shared == nullptr) return;
-  if (attempt == 1 && success) note_first_attempt(named_task_id, key.step_no, true);
+  if (attempt == 1 && success) note_first_attempt(named_task_id, step, true);
   const HistoryKey wanted{MyDatabaseId, named_task_id, key.step_no, std::min(attempt, core::kMaxHistoryAttempt), GetCurrentTimestamp() / kHistoryHour};
   const LockGuard guard(shared->stats_lock, LW_EXCLUSIVE);
   HistoryEntry *entry = entry_of(wanted);
@@ -316,14 +316,14 @@ void trim_history() {
   pg::execute(trim_tasks);
 }
 
-StepHistory step_history(int named_task_id, int step_no, int attempts) {
+StepHistory step_history(int named_task_id, int step_no, const core::Learner &step, int attempts) {
   if (cache == nullptr) cache = new Cache;
   const int next = std::min(attempts + 1, core::kMaxHistoryAttempt);
   const std::uint64_t key = static_cast<std::uint64_t>(static_cast<std::uint32_t>(named_task_id)) << 32 |
                             static_cast<std::uint64_t>(static_cast<std::uint32_t>(step_no)) << 4 | static_cast<std::uint64_t>(next);
   const TimestampTz now = GetCurrentTimestamp();
   if (const auto found = cache->find(key); found != cache->end() && now - found->second.at < kKeptFor) {
-    found->second.history.recent = recent_first_attempts(named_task_id, step_no);
+    found->second.history.recent = recent_first_attempts(named_task_id, step);
     return found->second.history;
   }
   if (cache->size() >= kMaxKept) cache->clear();
@@ -332,7 +332,7 @@ StepHistory step_history(int named_task_id, int step_no, int attempts) {
   kept.at = now;
   kept.history.same_attempt = {read.rows.int8(0, 1), read.rows.int8(0, 2)};
   kept.history.this_hour = {read.rows.int8(0, 3), read.rows.int8(0, 4)};
-  kept.history.recent = recent_first_attempts(named_task_id, step_no);
+  kept.history.recent = recent_first_attempts(named_task_id, step);
   cache->insert_or_assign(key, kept);
   return kept.history;
 }

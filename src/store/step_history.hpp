@@ -8,6 +8,7 @@
 
 #include <map>
 
+#include "core/kin.hpp"
 #include "core/retry.hpp"
 #include "core/state.hpp"
 #include "store/shared_state.hpp"
@@ -18,7 +19,7 @@ inline constexpr int kHistoryDays = 7;
 inline constexpr std::int64_t kHistoryHour = 3600 * USECS_PER_SEC;
 
 // Called after the commit that made it true. Milliseconds of a failure are not kept.
-void count_outcome(int named_task_id, const StepKey &key, int attempt, bool success, double milliseconds);
+void count_outcome(int named_task_id, const core::Learner &step, const StepKey &key, int attempt, bool success, double milliseconds);
 
 // A task came to this state, or (kPending) tasks were created: counted if and when this transaction, and the subtransaction
 // it was called in, commits. started_at nothing: it ended before any step of it began.
@@ -42,6 +43,6 @@ struct StepHistory {
   core::SuccessHistory this_hour;     // of these, those at this hour of the day
   core::SuccessHistory recent;        // first attempts of late, from memory
 };
-StepHistory step_history(int named_task_id, int step_no, int attempts);
+StepHistory step_history(int named_task_id, int step_no, const core::Learner &step, int attempts);
 
 }  // namespace tasker::store

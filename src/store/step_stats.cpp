@@ -30,6 +30,17 @@ void claim(StepStats &entry, std::uint64_t key, int named_task_id, int step_no) 
   entry.step_no = step_no;
 }
 
+// Null: nothing is remembered under this number. Caller holds stats_lock.
+const StepStats *find(int named_task_id, int number) {
+  if (number == 0) return nullptr;
+  const std::uint64_t key = key_of(named_task_id, number);
+  const StepStats &entry = entry_of(key);
+  return entry.key == key ? &entry : nullptr;
+}
+
+// Has the step enough runs of its own to be judged by them?
+bool is_known(const StepStats *own) { return own != nullptr && (own->runs >= static_cast<std::uint32_t>(kMinimumRuns) || own->solo_runs > 0); }
+
 int known_runs(const StepStats &entry) { return static_cast<int>(std::min<std::uint32_t>(entry.runs, kStatWindow)); }
 
 // Of copies, so that nothing is allocated under the lock. Precondition: count is at least 1.
@@ -67,12 +78,12 @@ constinit pg::Query upsert_learning{
     "INSERT INTO tasker.batch_learnings AS l (named_task_id, step_no, durations_ms, failed, solo_runs, written_at)"
     " SELECT $1, $2, $3, $4, $5, clock_timestamp()"
     // A definition may have been replaced or dropped since.
-    " WHERE EXISTS (SELECT FROM tasker.named_steps d WHERE d.named_task_id = $1 AND d.step_no = $2)"
+    " WHERE EXISTS (SELECT FROM tasker.named_steps d WHERE d.named_task_id = $1 AND d.step_no = abs($2))"
     " ON CONFLICT (named_task_id, step_no) DO UPDATE SET durations_ms = excluded.durations_ms, failed = excluded.failed,"
     " solo_runs = excluded.solo_runs, written_at = excluded.written_at",
     5, {INT4OID, INT4OID, FLOAT8ARRAYOID, kBoolArray, INT4OID}};
 constinit pg::Query delete_orphans{
-    "DELETE FROM tasker.batch_learnings l WHERE NOT EXISTS (SELECT FROM tasker.named_steps d WHERE d.named_task_id = l.named_task_id AND d.step_no = l.step_no)", 0, {}};
+    "DELETE FROM tasker.batch_learnings l WHERE NOT EXISTS (SELECT FROM tasker.named_steps d WHERE d.named_task_id = l.named_task_id AND d.step_no = abs(l.step_no))", 0, {}};
 // As many as there is room for in memory.
 constinit pg::Query select_learnings{
     "SELECT l.named_task_id, l.step_no, l.solo_runs, l.durations_ms::text[], l.failed::integer[] FROM tasker.batch_learnings l ORDER BY l.written_at DESC LIMIT $1", 1, {INT8OID}};
@@ -118,77 +129,78 @@ std::vector<Learning> written_learnings() {
 
 }  // namespace
 
-bool is_batchable(int named_task_id, int step_no, double limit_ms) {
-  const std::uint64_t key = key_of(named_task_id, step_no);
+bool is_batchable(int named_task_id, const core::Learner &step, double limit_ms) {
   LockGuard guard(shared->stats_lock, LW_SHARED);
-  const StepStats &entry = entry_of(key);
-  if (entry.key != key || entry.runs < static_cast<std::uint32_t>(kMinimumRuns) || entry.solo_runs > 0) return false;
-  const int count = static_cast<int>(std::min<std::uint32_t>(entry.runs, kStatWindow));
-  const auto slow = std::count_if(entry.durations_ms, entry.durations_ms + count, [=](float d) { return d > limit_ms; });
+  const StepStats *entry = find(named_task_id, step.own);
+  if (!is_known(entry)) entry = find(named_task_id, step.kin);
+  if (entry == nullptr || entry->runs < static_cast<std::uint32_t>(kMinimumRuns) || entry->solo_runs > 0) return false;
+  const int count = known_runs(*entry);
+  const auto slow = std::count_if(entry->durations_ms, entry->durations_ms + count, [=](float d) { return d > limit_ms; });
   return slow * 20 <= count;
 }
 
-int batch_size(int named_task_id, int step_no) {
+int batch_size(int named_task_id, const core::Learner &step) {
   if (!settings.adaptive_batching) return core::kPlainBatch;
-  const std::uint64_t key = key_of(named_task_id, step_no);
   int learnt = 0;
   {
     LockGuard guard(shared->stats_lock, LW_SHARED);
-    const StepStats &entry = entry_of(key);
-    if (entry.key == key) learnt = entry.batch_size;
+    const StepStats *entry = find(named_task_id, step.own);
+    if (!is_known(entry)) entry = find(named_task_id, step.kin);
+    if (entry != nullptr) learnt = entry->batch_size;
   }
   return core::under_pressure(learnt > 0 ? learnt : core::kPlainBatch, shared->connection_pressure);
 }
 
-void record_duration(int named_task_id, int step_no, double milliseconds, bool failed) {
-  const std::uint64_t key = key_of(named_task_id, step_no);
+void record_duration(int named_task_id, const core::Learner &step, double milliseconds, bool failed) {
   LockGuard guard(shared->stats_lock, LW_EXCLUSIVE);
-  StepStats &entry = entry_of(key);
-  claim(entry, key, named_task_id, step_no);
-  put(entry, milliseconds, failed);
-  if (entry.solo_runs > 0) entry.solo_runs--;
-  if (entry.runs % kLearnEvery == 0) learn(entry);
+  for (const int number : {step.own, step.kin}) {
+    if (number == 0) continue;
+    const std::uint64_t key = key_of(named_task_id, number);
+    StepStats &entry = entry_of(key);
+    claim(entry, key, named_task_id, number);
+    put(entry, milliseconds, failed);
+    if (entry.solo_runs > 0) entry.solo_runs--;
+    if (entry.runs % kLearnEvery == 0) learn(entry);
+  }
 }
 
-void record_trouble(int named_task_id, int step_no) {
-  const std::uint64_t key = key_of(named_task_id, step_no);
+void record_trouble(int named_task_id, const core::Learner &step) {
+  const std::uint64_t key = key_of(named_task_id, step.own);
   LockGuard guard(shared->stats_lock, LW_EXCLUSIVE);
   StepStats &entry = entry_of(key);
-  claim(entry, key, named_task_id, step_no);
+  claim(entry, key, named_task_id, step.own);
   entry.solo_runs = kSoloAfterTrouble;
 }
 
-void note_first_attempt(int named_task_id, int step_no, bool success) {
+void note_first_attempt(int named_task_id, const core::Learner &step, bool success) {
   if (shared == nullptr) return;
-  const std::uint64_t key = key_of(named_task_id, step_no);
+  const std::uint64_t key = key_of(named_task_id, step.own);
   const TimestampTz now = GetCurrentTimestamp();
   LockGuard guard(shared->stats_lock, LW_EXCLUSIVE);
   StepStats &entry = entry_of(key);
-  claim(entry, key, named_task_id, step_no);
+  claim(entry, key, named_task_id, step.own);
   entry.recent.record(now, success);
 }
 
-core::SuccessHistory recent_first_attempts(int named_task_id, int step_no) {
+core::SuccessHistory recent_first_attempts(int named_task_id, const core::Learner &step) {
   if (shared == nullptr) return {};
-  const std::uint64_t key = key_of(named_task_id, step_no);
   const TimestampTz now = GetCurrentTimestamp();
   LockGuard guard(shared->stats_lock, LW_SHARED);
-  const StepStats &entry = entry_of(key);
-  return entry.key == key ? entry.recent.known(now) : core::SuccessHistory{};
+  const StepStats *entry = find(named_task_id, step.own);
+  return entry == nullptr ? core::SuccessHistory{} : entry->recent.known(now);
 }
 
-StepDurations step_durations(int named_task_id, int step_no, double below_ms) {
+StepDurations step_durations(int named_task_id, const core::Learner &step, double below_ms) {
   if (shared == nullptr) return {};
-  const std::uint64_t key = key_of(named_task_id, step_no);
   float durations[kStatWindow];
   int count = 0;
   {
     LockGuard guard(shared->stats_lock, LW_SHARED);
-    const StepStats &entry = entry_of(key);
-    if (entry.key != key) return {};
-    const int known = static_cast<int>(std::min<std::uint32_t>(entry.runs, kStatWindow));
-    for (int i = 0; i < known; i++)
-      if (below_ms <= 0 || entry.durations_ms[i] < below_ms) durations[count++] = entry.durations_ms[i];
+    const StepStats *entry = find(named_task_id, step.own);
+    if (entry == nullptr || entry->runs == 0) entry = find(named_task_id, step.kin);
+    if (entry == nullptr) return {};
+    for (int i = 0; i < known_runs(*entry); i++)
+      if (below_ms <= 0 || entry->durations_ms[i] < below_ms) durations[count++] = entry->durations_ms[i];
   }
   if (count == 0) return {};
   std::sort(durations, durations + count);

@@ -216,7 +216,7 @@ CREATE TABLE tasker.workflow_steps (
   result jsonb,
   error jsonb,
   PRIMARY KEY (task_id, step_no, element)
-) WITH (fillfactor = 60, autovacuum_vacuum_scale_factor = 0.01, autovacuum_vacuum_cost_delay = 0);
+) WITH (fillfactor = 45, autovacuum_vacuum_scale_factor = 0.01, autovacuum_vacuum_cost_delay = 0);
 COMMENT ON TABLE tasker.workflow_steps IS 'One row per step of a task. element is -1 but for mapped steps; moves is the fence of every completing update; waiting_on counts unsatisfied parents of steps with two or more; permanent: the last failure forbids another attempt';
 
 -- What begins and ends in one transaction is one row: most of what is written of a step is its history.
@@ -450,7 +450,7 @@ CREATE TABLE tasker.batch_learnings (
   written_at timestamptz NOT NULL,
   PRIMARY KEY (named_task_id, step_no)
 ) WITH (fillfactor = 50);
-COMMENT ON TABLE tasker.batch_learnings IS 'The last runs of each step, how long they took and whether they failed, oldest first: what batches are sized by. Learnt in memory and written by the dispatcher every few seconds, so that a restart forgets none of it; see batch_statistics';
+COMMENT ON TABLE tasker.batch_learnings IS 'The last runs of each step, how long they took and whether they failed, oldest first: what batches are sized by. Learnt in memory and written by the dispatcher every few seconds, so that a restart forgets none of it; see batch_statistics. A negative step_no: of all steps of the definition with the handler of that step';
 
 CREATE TABLE tasker.schedule_rows (
   schedule_id bigint GENERATED ALWAYS AS IDENTITY PRIMARY KEY,

@@ -16,6 +16,7 @@
 #include <unordered_set>
 #include <vector>
 
+#include "core/kin.hpp"
 #include "core/ready_queue.hpp"
 #include "core/retention.hpp"
 #include "pg/bridge.hpp"
@@ -41,6 +42,7 @@ struct QueuedStep {
   std::uint64_t sequence;
   bool outside = false;  // not an executor's: see store::is_outside
   bool noop = false;
+  core::Learner learner = {};
   TimestampTz since = 0;  // it came into a queue; what a breaker holds back goes on ageing
 };
 
@@ -107,6 +109,7 @@ class Dispatcher {
   void tend_backlog(Oid owner, OwnerQueue &queue);
   std::uint64_t backlog_of(const QueuedStep &step) const;
   int pick_executor(Oid owner, std::uint64_t limit, int *room) const;
+  int pick_place_behind(Oid owner, const QueuedStep &step) const;
   bool about_to_report(Oid owner) const;
   bool start_executor(Oid owner, OwnerQueue &queue);
   bool make_room(Oid owner, bool first, bool here_only);
@@ -119,6 +122,8 @@ class Dispatcher {
   void enter(Oid owner, QueuedStep step);
   void place_newcomers();
   void follow_ageing();
+  void load_newcomers();
+  core::Learner learner_of(const QueuedStep &step) const;
   double cost_of(const QueuedStep &step);
   int executors_of(Oid owner) const;
   bool yields_last_place(Oid owner, const OwnerQueue &queue, int mine) const;
@@ -177,6 +182,7 @@ class Dispatcher {
   KeySet queued_, in_flight_, again_;
   std::vector<std::pair<Oid, QueuedStep>> newcomers_;  // of queued_: their namespaces are yet to be looked up
   std::unordered_map<int, int> namespaces_;            // by definition
+  std::unordered_map<int, std::vector<core::Learner>> learners_;  // by definition, of those with kin among their steps
   std::map<std::pair<int, int>, double> costs_;        // by definition and step, of this pass
   int ageing_ms_ = -1;                                 // by which the queues are in order
   TimestampTz entered_at_ = 0;                         // the clock of this pass: 0 before it is asked

@@ -37,7 +37,7 @@ inline constexpr TimestampTz kFirstStartPause = USECS_PER_SEC / 2;
 inline constexpr TimestampTz kFollowEvery = 100 * 1000;
 
 bool is_fast(const QueuedStep &step) {
-  return step.noop || store::is_batchable(step.named_task_id, step.key.step_no, store::settings.max_batch_duration_ms);
+  return step.noop || store::is_batchable(step.named_task_id, step.learner, store::settings.max_batch_duration_ms);
 }
 
 }  // namespace
@@ -175,10 +175,10 @@ void Dispatcher::tend_backlog(Oid owner, OwnerQueue &queue) {
 
 std::uint64_t Dispatcher::backlog_of(const QueuedStep &step) const {
   if (store::settings.adaptive_batching) {
-    const int batch = store::batch_size(step.named_task_id, step.key.step_no);
+    const int batch = store::batch_size(step.named_task_id, step.learner);
     return std::clamp(2 * static_cast<std::uint64_t>(batch), kLeastBacklog, kMostBacklog);
   }
-  const double usual_ms = store::step_durations(step.named_task_id, step.key.step_no).p50_ms;
+  const double usual_ms = store::step_durations(step.named_task_id, step.learner).p50_ms;
   const double fit = 2.0 * store::settings.max_batch_duration_ms / std::max(usual_ms, 0.001);
   return static_cast<std::uint64_t>(std::clamp(fit, static_cast<double>(kLeastBacklog), static_cast<double>(kMostBacklog)));
 }
@@ -202,6 +202,25 @@ int Dispatcher::pick_executor(Oid owner, std::uint64_t limit, int *room) const {
   return best;
 }
 
+// Where a step may wait that is too long for a batch, but short: behind one that runs and has nothing behind it. It begins as soon
+// as that one has ended, without a word from here; when that takes long after all, it is taken back (watch_runs).
+int Dispatcher::pick_place_behind(Oid owner, const QueuedStep &step) const {
+  const double usual_ms = store::step_durations(step.named_task_id, step.learner).p50_ms;
+  if (usual_ms <= 0 || usual_ms * 1000 > static_cast<double>(kTakeBackAfter)) return -1;
+  const TimestampTz now = GetCurrentTimestamp();
+  int best = -1;
+  TimestampTz earliest = now - kTakeBackAfter;
+  for (int i = 0; i < store::shared->executor_count; i++) {
+    ExecutorSlot &slot = store::executor_slot(i);
+    const store::SpinGuard guard(slot);
+    if (slot.state != ExecutorState::kRunning || slot.database != MyDatabaseId || slot.owner != owner || slot.stop) continue;
+    const bool one_runs = slot.run_number != 0 && slot.taken == slot.assigned && slot.assigned - slot.done == 1;
+    if (!one_runs || slot.current_started <= earliest || (best >= 0 && slot.current_started >= store::executor_slot(best).current_started)) continue;
+    best = i;
+  }
+  return best;
+}
+
 // Does an executor of this owner have work, but no handler running? It commits, or has just done so.
 bool Dispatcher::about_to_report(Oid owner) const {
   for (int i = 0; i < store::shared->executor_count; i++) {
@@ -219,15 +238,19 @@ bool Dispatcher::assign_to(Oid owner, OwnerQueue &queue) {
   if (hold_top(owner, queue)) return true;
   const bool fast = is_fast(queue.steps.top());
   int room = 0;
-  const int index = pick_executor(owner, fast ? backlog_of(queue.steps.top()) : 1, &room);
+  int index = pick_executor(owner, fast ? backlog_of(queue.steps.top()) : 1, &room);
   if (index < 0) {
     const TimestampTz now = GetCurrentTimestamp();
     if (queue.waiting_since == 0) queue.waiting_since = now;
     // The hint of a child comes with the commit of its parent, a moment before that executor reports itself free.
-    if (now - queue.waiting_since > kAboutToReport || !about_to_report(owner)) start_executor(owner, queue);
-    return false;
+    const bool soon = now - queue.waiting_since <= kAboutToReport && about_to_report(owner);
+    if (soon || start_executor(owner, queue) || fast) return false;
+    index = pick_place_behind(owner, queue.steps.top());
+    if (index < 0) return false;
+    room = 1;
+  } else {
+    queue.waiting_since = 0;
   }
-  queue.waiting_since = 0;
   std::vector<store::MailboxEntry> entries;
   entries.reserve(static_cast<std::size_t>(room));
   while (!queue.steps.empty() && static_cast<int>(entries.size()) < room) {

@@ -5,6 +5,7 @@
 #include "pg/security.hpp"
 #include "pg/spi.hpp"
 #include "pg/xact.hpp"
+#include "store/definitions.hpp"
 #include "store/pauses.hpp"
 #include "store/settings.hpp"
 #include "store/step_stats.hpp"
@@ -21,13 +22,18 @@ inline constexpr std::size_t kMaxKnownDefinitions = 100'000;
 inline constexpr TimestampTz kShareEvery = 50 * 1000;
 inline constexpr double kLeastCostMs = 0.1;  // of a step that has hardly run yet, or runs no code
 
-constinit pg::Query select_namespaces{"SELECT n.named_task_id, n.task_namespace_id FROM tasker.named_tasks n WHERE n.named_task_id = ANY ($1)", 1, {INT4ARRAYOID}};
+constinit pg::Query select_definitions{
+    "SELECT n.named_task_id, n.task_namespace_id, (SELECT count(*) FROM tasker.named_steps s WHERE s.named_task_id = n.named_task_id)"
+    " FROM tasker.named_tasks n WHERE n.named_task_id = ANY ($1)",
+    1, {INT4ARRAYOID}};
 
-// Definitions never move to another namespace.
-void load_namespaces(const std::vector<std::pair<Oid, QueuedStep>> &newcomers, std::unordered_map<int, int> &known) {
+}  // namespace
+
+// What the dispatcher must know of definitions, which never move to another namespace and keep their steps.
+void Dispatcher::load_newcomers() {
   std::vector<int> wanted;
-  for (const auto &[_, step] : newcomers)
-    if (known.emplace(step.named_task_id, 0).second) wanted.push_back(step.named_task_id);
+  for (const auto &[_, step] : newcomers_)
+    if (namespaces_.emplace(step.named_task_id, 0).second) wanted.push_back(step.named_task_id);
   if (wanted.empty()) return;
   pg::Transaction transaction;
   {
@@ -35,21 +41,38 @@ void load_namespaces(const std::vector<std::pair<Oid, QueuedStep>> &newcomers, s
     pg::Spi spi;
     pg::ArrayBuilder ids(INT4OID);
     for (const int id : wanted) ids.int4(id);
-    const pg::Result found = pg::execute(select_namespaces, pg::Params().datum(ids.datum()));
-    for (std::uint64_t i = 0; i < found.rows.size(); i++) known[found.rows.int4(i, 1)] = found.rows.int4(i, 2);
+    const pg::Result found = pg::execute(select_definitions, pg::Params().datum(ids.datum()));
+    for (std::uint64_t i = 0; i < found.rows.size(); i++) {
+      const int id = found.rows.int4(i, 1);
+      namespaces_[id] = found.rows.int4(i, 2);
+      if (found.rows.int8(i, 3) < core::kKinFrom) continue;
+      const store::DefinitionPtr definition = store::definition(id);
+      std::vector<core::Learner> learners;
+      learners.reserve(definition->steps.size());
+      for (const store::CompiledStep &step : definition->steps) learners.push_back(step.learner);
+      learners_.insert_or_assign(id, std::move(learners));
+    }
   }
   transaction.commit();
 }
 
-}  // namespace
+core::Learner Dispatcher::learner_of(const QueuedStep &step) const {
+  const auto known = learners_.find(step.named_task_id);
+  if (known == learners_.end() || static_cast<std::size_t>(step.key.step_no) > known->second.size()) return {step.key.step_no, 0};
+  return known->second[static_cast<std::size_t>(step.key.step_no) - 1];
+}
 
 // The step is in queued_. One of a definition that is new here waits for the end of the pass.
 void Dispatcher::enter(Oid owner, QueuedStep step) {
   if (entered_at_ == 0) entered_at_ = GetCurrentTimestamp();
   if (step.since == 0) step.since = entered_at_;
   const auto group = namespaces_.find(step.named_task_id);
-  if (group == namespaces_.end()) newcomers_.emplace_back(owner, step);
-  else owners_[owner].steps.push(group->second, rank_of(step, ageing_ms_), step);
+  if (group == namespaces_.end()) {
+    newcomers_.emplace_back(owner, step);
+    return;
+  }
+  step.learner = learner_of(step);
+  owners_[owner].steps.push(group->second, rank_of(step, ageing_ms_), step);
 }
 
 void Dispatcher::place_newcomers() {
@@ -57,9 +80,13 @@ void Dispatcher::place_newcomers() {
   costs_.clear();
   follow_ageing();
   if (newcomers_.empty()) return;
-  if (namespaces_.size() > kMaxKnownDefinitions) namespaces_.clear();
-  load_namespaces(newcomers_, namespaces_);
-  for (const auto &[owner, step] : newcomers_) {
+  if (namespaces_.size() > kMaxKnownDefinitions) {
+    namespaces_.clear();
+    learners_.clear();
+  }
+  load_newcomers();
+  for (auto &[owner, step] : newcomers_) {
+    step.learner = learner_of(step);
     if (store::scope_paused(step.named_task_id)) queued_.erase(step.key);
     else owners_[owner].steps.push(namespaces_.at(step.named_task_id), rank_of(step, ageing_ms_), step);
   }
@@ -78,7 +105,7 @@ void Dispatcher::follow_ageing() {
 // What a step takes of its namespace's share: the time an executor usually needs for it.
 double Dispatcher::cost_of(const QueuedStep &step) {
   const auto [known, is_new] = costs_.try_emplace({step.named_task_id, step.key.step_no}, 0);
-  if (is_new) known->second = std::max(static_cast<double>(store::step_durations(step.named_task_id, step.key.step_no).p50_ms), kLeastCostMs);
+  if (is_new) known->second = std::max(static_cast<double>(store::step_durations(step.named_task_id, step.learner).p50_ms), kLeastCostMs);
   return known->second;
 }
 

@@ -107,7 +107,6 @@ class Observer final : public engine::RunObserver {
     current_run = 0;
     const bool timed_out = pg::disarm_deadline();
     QueryCancelPending = false;
-    clear_note();
     engine::set_running_task(0);
     store::SpinGuard guard(*slot);
     slot->run_number = 0;
@@ -229,13 +228,6 @@ class Executor {
     return MemoryContextMemAllocated(TopMemoryContext, true) > limit;
   }
 
-  // A key that this executor holds is in its mailbox: the dispatcher writes behind it only.
-  static std::optional<int> named_task_of(const StepKey &key) {
-    for (std::uint64_t n = slot->done; n != slot->taken; n++)
-      if (const store::MailboxEntry &entry = slot->mailbox[n % store::kMailboxSize]; entry.key == key) return entry.named_task_id;
-    return {};
-  }
-
   // While another executor runs more than one step, in a row only so often.
   bool deadlock_of_a_batch() {
     if (spared_deadlocks_ == kConflictsUncounted) return false;
@@ -249,15 +241,15 @@ class Executor {
     return false;
   }
 
-  engine::BatchOptions options(bool solo, const StepKey &first) {
+  engine::BatchOptions options(bool solo) {
     engine::BatchOptions o;
     o.nonce = nonce_;
     o.solo = solo;
     o.max_duration_ms = store::settings.max_batch_duration_ms;
-    if (const std::optional<int> named = named_task_of(first)) o.max_steps = store::batch_size(*named, first.step_no);
+    o.size = [](const store::CompiledDefinition &definition, const store::CompiledStep &first) { return store::batch_size(definition.named_task_id, first.learner); };
     o.batchable = [](const store::CompiledDefinition &definition, const store::CompiledStep &step) {
       return store::settings.max_batch_duration_ms > 0 &&
-             store::is_batchable(definition.named_task_id, step.step_no, store::settings.max_batch_duration_ms);
+             store::is_batchable(definition.named_task_id, step.learner, store::settings.max_batch_duration_ms);
     };
     o.deadlock_of_a_batch = [this] { return deadlock_of_a_batch(); };
     return o;
@@ -286,7 +278,7 @@ class Executor {
       slot->batch_finished = 0;
       slot->batch_size = static_cast<int>(keys.size());
     }
-    engine::Batch batch(options(solo, keys.front()), observer_, memory_.get());
+    engine::Batch batch(options(solo), observer_, memory_.get());
     enum { kLoading, kRunning, kRecording, kCommitting } stage = kLoading;
     try {
       {
@@ -308,6 +300,7 @@ class Executor {
       if (procedure) transaction.drop_snapshot();
       batch.set_restart([&] { restart_transaction(); });
       batch.run();
+      clear_note();
       if (procedure) {
         // It ran in no nest level of settings: what it set goes before the record, and before the next step.
         pg::call([] { ResetAllOptions(); });
@@ -323,6 +316,7 @@ class Executor {
       pg::call([] { pgstat_report_stat(false); });
       pgstat_report_activity(STATE_IDLE, nullptr);
     } catch (...) {
+      clear_note();
       const pg::Caught error = pg::describe_current_exception();
       const End end = stage < kRecording ? End::kNotReached : stage == kRecording ? End::kRecord : End::kCommit;
       recover(batch, error, end, solo, keys);
@@ -350,11 +344,11 @@ class Executor {
       const auto &step = outcome.step();
       if (step.type == store::HandlerType::kNoop) continue;
       const int named = outcome.definition->named_task_id;
-      if (outcome.kind == engine::OutcomeKind::kRunAlone) store::record_trouble(named, step.step_no);
-      else store::record_duration(named, step.step_no, outcome.duration_ms(), outcome.kind == engine::OutcomeKind::kFailed);
+      if (outcome.kind == engine::OutcomeKind::kRunAlone) store::record_trouble(named, step.learner);
+      else store::record_duration(named, step.learner, outcome.duration_ms(), outcome.kind == engine::OutcomeKind::kFailed);
     }
     if (batch.touched_temp()) {
-      for (const engine::Outcome &outcome : batch.outcomes()) store::record_trouble(outcome.definition->named_task_id, outcome.step().step_no);
+      for (const engine::Outcome &outcome : batch.outcomes()) store::record_trouble(outcome.definition->named_task_id, outcome.step().learner);
       pg::Transaction transaction;
       pg::call([] { ResetTempTableNamespace(); });
       transaction.commit();
@@ -409,7 +403,7 @@ class Executor {
       batch.record();
       transaction.commit();
       batch.count_outcomes();
-      for (const engine::Outcome &outcome : batch.outcomes()) store::record_trouble(outcome.definition->named_task_id, outcome.step().step_no);
+      for (const engine::Outcome &outcome : batch.outcomes()) store::record_trouble(outcome.definition->named_task_id, outcome.step().learner);
     } catch (...) {
       const pg::Caught again = pg::describe_current_exception();
       if (again.sqlstate == "57P01") throw;

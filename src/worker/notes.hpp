@@ -1,8 +1,8 @@
 // Crash notes: which handler each executor was in, kept in a small file that outlives the process.
 //
-// Before a handler the executor writes its slot of the file; after it, clears it. A process that is told to quit
-// because another one crashed marks its note first (bystander). What the launcher finds unmarked after a restart
-// names the culprit. Plain pwrite: a full disk costs a warning, never the server.
+// Before a handler the executor writes its slot of the file, over the handler before it; after the last one of a batch it clears it.
+// A process that is told to quit because another one crashed marks its note first (bystander). What the launcher finds unmarked after
+// a restart names the culprit. Plain pwrite: a full disk costs a warning, never the server.
 #pragma once
 
 #include <vector>
