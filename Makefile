@@ -25,6 +25,7 @@ SQL_PIECES = \
 	src/api/control.sql \
 	src/api/signals.sql \
 	src/api/queues.sql \
+	src/api/limits.sql \
 	src/api/breakers.sql \
 	src/api/pauses.sql \
 	src/api/schedules.sql \

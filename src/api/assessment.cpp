@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <unordered_map>
 
+#include "api/limited.hpp"
 #include "api/running.hpp"
 #include "core/utc.hpp"
 #include "engine/create.hpp"
@@ -245,6 +246,8 @@ std::string AssessedTask::blocking_reason(const AssessedStep &step) const {
       text += (text.empty() || step.awaited.empty() ? "" : " ") + step.awaited;
       return text.empty() ? name : name + ": " + text;
     }
+    case Blocking::kConcurrencyLimit:
+    case Blocking::kRateLimit: return name + ": " + step.awaited;
     case Blocking::kPaused: return row.paused ? name : name + ": " + paused_scope;
     case Blocking::kHeld: return name + ": " + held;
     case Blocking::kOwnerCannotConnect: return name + ": " + connect_problem;
@@ -265,6 +268,7 @@ std::vector<AssessedTask> assess_tasks(Viewer &viewer, const std::vector<std::in
     if (fresh) problem->second = engine::connect_problem(task.row.owner);
     assess(task, problem->second, running, breakers);
   }
+  say_what_is_limited(tasks);
   return tasks;
 }
 

@@ -16,7 +16,7 @@ struct AssessedStep {
   core::StepFacts facts;  // in_progress when a worker runs it now
   core::Readiness readiness;
   std::optional<TimestampTz> last_failure_at;
-  std::string awaited;                           // of one under way outside of executors: who has it, until when
+  std::string awaited;                           // of one under way outside of executors: who has it, until when; of one that a limit keeps back: how it stands
   std::optional<std::string> requested_seconds;  // the delay its last failure asked for
 };
 

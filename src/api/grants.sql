@@ -46,6 +46,8 @@ SELECT pg_catalog.pg_extension_config_dump('tasker.transfers', '');
 SELECT pg_catalog.pg_extension_config_dump('tasker.queue_items', '');
 SELECT pg_catalog.pg_extension_config_dump('tasker.leases', '');
 SELECT pg_catalog.pg_extension_config_dump('tasker.queue_limits', '');
+SELECT pg_catalog.pg_extension_config_dump('tasker.step_limit_rows', '');
+SELECT pg_catalog.pg_extension_config_dump('tasker.step_limit_rows_limit_id_seq', '');
 SELECT pg_catalog.pg_extension_config_dump('tasker.signals', '');
 SELECT pg_catalog.pg_extension_config_dump('tasker.signals_signal_id_seq', '');
 SELECT pg_catalog.pg_extension_config_dump('tasker.idempotency_keys', '');

@@ -69,6 +69,9 @@ constinit pg::Query select_oldest_ready{
     " AND (cardinality(d.parents) <> 1 OR EXISTS (SELECT FROM tasker.workflow_steps p WHERE p.task_id = s.task_id AND p.step_no = d.parents[1]"
     "      AND p.element = -1 AND p.state IN ('complete', 'resolved_manually', 'skipped')))"
     " AND NOT EXISTS (SELECT FROM tasker.breakers b WHERE b.dependent_system_id = d.dependent_system_id AND b.state <> 'closed')"
+    // Those under a limit may wait for that.
+    " AND NOT EXISTS (SELECT FROM tasker.step_limit_rows l WHERE l.task_namespace_id = n.task_namespace_id AND coalesce(l.name = n.name, true)"
+    "      AND coalesce(l.step_name = d.name, true))"
     " AND NOT EXISTS (SELECT FROM tasker.running() r WHERE r.task_id = s.task_id AND r.step_no = s.step_no)",
     0, {}};
 

@@ -97,6 +97,10 @@ CREATE FUNCTION tasker.check()
       FROM tasker.scope_pauses AS p WHERE p.name IS NOT NULL
         AND NOT EXISTS (SELECT FROM tasker.named_tasks AS n WHERE n.task_namespace_id = p.task_namespace_id AND n.name = p.name)
     UNION ALL
+    SELECT 'limit_without_definition', NULL, format('limit %s of %L', l.limit_id, l.name)
+      FROM tasker.step_limit_rows AS l WHERE l.name IS NOT NULL
+        AND NOT EXISTS (SELECT FROM tasker.named_tasks AS n WHERE n.task_namespace_id = l.task_namespace_id AND n.name = l.name)
+    UNION ALL
     SELECT 'task_history_disagrees', t.task_id, format('%s after %s moves, but the history ends with %s at %s', t.state, t.moves,
         coalesce(w.to_state::text, 'nothing'), coalesce(w.sort_key::text, '-'))
       FROM tasker.tasks AS t LEFT JOIN LATERAL (SELECT x.to_state, x.sort_key FROM tasker.task_moves AS x WHERE x.task_id = t.task_id

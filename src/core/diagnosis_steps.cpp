@@ -217,9 +217,9 @@ Wait wait_of(Blocking reason) {
     case Blocking::kRunAt:
       return {Severity::kInfo, "It begins by itself."};
     case Blocking::kConcurrencyLimit:
-      return {Severity::kLow, "It runs when others of its kind have ended; tasker.running_steps shows them."};
+      return {Severity::kLow, "It runs when others under that limit have ended: tasker.running_steps shows what runs, tasker.step_limits the limits; tasker.set_step_limit changes one."};
     case Blocking::kRateLimit:
-      return {Severity::kLow, "It runs when the rate allows it."};
+      return {Severity::kLow, "It runs when the rate allows it: tasker.step_limits shows the limits, tasker.set_step_limit changes one."};
     case Blocking::kUnclaimed:
       return {Severity::kLow, "A worker of its queue must claim it: is one running?"};
     case Blocking::kLeased:

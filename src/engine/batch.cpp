@@ -9,6 +9,7 @@
 #include "pg/memory.hpp"
 #include "pg/security.hpp"
 #include "pg/xact.hpp"
+#include "store/limits.hpp"
 #include "store/pauses.hpp"
 #include "store/settings.hpp"
 
@@ -77,6 +78,7 @@ void Batch::load(const std::vector<store::StepKey> &keys) {
     pg::OwnerScope as_owner(store::cached_extension_owner());
     pg::Spi spi;
     store::refresh_pauses();
+    if (!options_.solo && !options_.outside) (void)store::refresh_limits();  // of children: see queue_children
     for (store::LoadedStep &loaded : store::load_steps(keys, memory_)) {
       if (!runnable(loaded)) continue;
       Outcome outcome;
@@ -354,14 +356,16 @@ void Batch::settle_failure(Outcome &outcome, const pg::Caught &error, Interrupti
   outcome.kind = OutcomeKind::kFailed;
 }
 
+// Those under a limit are left to the dispatcher, who counts.
 void Batch::queue_children(const Outcome &parent) {
+  if (store::limits_changed()) return;
   std::vector<store::StepKey> keys;
   for (int child : parent.step().children) {
     const auto &parents = parent.definition->step(child).parents;
     const bool all = std::all_of(parents.begin(), parents.end(), [&](int p) { return satisfied_.contains({parent.loaded.task.task_id, p, -1}); });
     const store::CompiledStep &step = parent.definition->step(child);
     const bool joins = step.type == store::HandlerType::kNoop || (options_.batchable(*parent.definition, step) && !step.own_transaction);
-    if (all && joins) keys.push_back({parent.loaded.task.task_id, child, -1});
+    if (all && joins && !store::is_limited(*parent.definition, step)) keys.push_back({parent.loaded.task.task_id, child, -1});
   }
   // A wide fan-out is shared with other executors: only as many as this batch could still take.
   const std::size_t room = static_cast<std::size_t>(std::max(0, max_steps_ - static_cast<int>(outcomes_.size())));

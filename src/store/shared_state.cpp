@@ -4,6 +4,7 @@
 
 #include <cstring>
 
+#include "store/limit_figures.hpp"
 #include "store/settings.hpp"
 
 namespace tasker::store {
@@ -27,6 +28,7 @@ extern "C" void request_memory() {
   if (previous_request) previous_request();
   RequestAddinShmemSpace(total_size());
   RequestNamedLWLockTranche("tasker", 3 + settings.max_databases);
+  request_limit_figures();
 }
 
 void initialise(char *memory) {
@@ -69,6 +71,7 @@ extern "C" void attach_memory() {
   shared->breakers_lock = &locks[2].lock;
   databases = reinterpret_cast<DatabaseSlot *>(memory + databases_offset());
   executors = reinterpret_cast<ExecutorSlot *>(memory + executors_offset());
+  attach_limit_figures();
   LWLockRelease(AddinShmemInitLock);
 }
 

@@ -295,6 +295,26 @@ CREATE TABLE tasker.queue_limits (
 );
 COMMENT ON TABLE tasker.queue_limits IS 'How many steps of a queue may be claimed at the same time; a queue without a row has no limit';
 
+CREATE TABLE tasker.step_limit_rows (
+  limit_id integer GENERATED ALWAYS AS IDENTITY PRIMARY KEY,
+  task_namespace_id integer NOT NULL REFERENCES tasker.task_namespaces,
+  name text,
+  step_name text,
+  key text,
+  key_path text[],
+  max_running integer CHECK (max_running >= 0),
+  per_second float8 CHECK (per_second > 0),
+  burst integer CHECK (burst > 0),
+  changed_by regrole NOT NULL,
+  changed_at timestamptz NOT NULL DEFAULT clock_timestamp(),
+  CHECK (step_name IS NULL OR name IS NOT NULL),
+  CHECK ((key IS NULL) = (key_path IS NULL)),
+  CHECK ((per_second IS NULL) = (burst IS NULL)),
+  CHECK (max_running IS NOT NULL OR per_second IS NOT NULL)
+);
+COMMENT ON TABLE tasker.step_limit_rows IS 'Limits on sql and http steps: of a namespace, of a definition of it, or of one step of that; with a key (a JSON Pointer into the context, and its path) for each value separately';
+CREATE UNIQUE INDEX step_limit_rows_scope ON tasker.step_limit_rows (task_namespace_id, coalesce(name, ''), coalesce(step_name, ''), coalesce(key, ''));
+
 CREATE TABLE tasker.signals (
   task_id bigint NOT NULL,
   signal_id bigint GENERATED ALWAYS AS IDENTITY,

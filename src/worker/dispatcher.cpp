@@ -119,9 +119,11 @@ void Dispatcher::run() {
       tend_schedules();
       tend_events();
       tend_concurrency();
+      tend_limits();
       assign();
       tend_courier();
       publish_held();
+      publish_limits();
       tend_retention();
     }
     interrupt_runs();
@@ -269,7 +271,7 @@ void Dispatcher::enqueue(const Hint &hint) {
     put_outside(hint.owner, {hint.key, hint.named_task_id, hint.priority, sequence_++, true});
     return;
   }
-  if (queued_.contains(hint.key) || held_keys_.contains(hint.key) || store::scope_paused(hint.named_task_id)) return;
+  if (queued_.contains(hint.key) || held_keys_.contains(hint.key) || limits_.waits(hint.key) || store::scope_paused(hint.named_task_id)) return;
   if (in_flight_.contains(hint.key)) {
     if (!relooking_) again_.insert(hint.key);  // it may have ended already: looked at when its executor reports
     return;
@@ -385,9 +387,11 @@ void Dispatcher::drop_paused() {
     queue.steps.rework([&](const QueuedStep &step) -> std::optional<core::ReadyRank> {
       if (!store::scope_paused(step.named_task_id)) return rank_of(step, ageing_ms_);
       queued_.erase(step.key);
+      limits_.forget(step.key);
       return {};
     });
   }
+  limits_.remove_if([](const QueuedStep &step) { return store::scope_paused(step.named_task_id); });
 }
 
 void Dispatcher::read_page() {
@@ -434,7 +438,7 @@ void Dispatcher::publish_watched() {
 }
 
 bool Dispatcher::nothing_to_do() const {
-  return queued_.empty() && outside_.empty() && held_.empty() && in_flight_.empty() && timers_.empty() && !sweeping_ && look_.empty() && relook_.empty() && !history_counted_ && !schedules_active_ && !events_again_ &&
+  return queued_.empty() && outside_.empty() && held_.empty() && limits_.waiting() == 0 && in_flight_.empty() && timers_.empty() && !sweeping_ && look_.empty() && relook_.empty() && !history_counted_ && !schedules_active_ && !events_again_ &&
          !retention_stays();
 }
 
@@ -452,7 +456,7 @@ long Dispatcher::sleep_ms(TimestampTz now) const {
   if (transfers_left_ && !home_.held && store::look_at_courier(slot_.courier).state == store::CourierState::kNone) until = std::min(until, std::max(courier_start_at_, now));
   for (const auto &[_, queue] : owners_)
     if (!queue.steps.empty() && !home_.held) until = std::min(until, std::max(queue.blocked_until, now + 100 * 1000));
-  if (!home_.held) until = std::min({until, breakers_due(now), schedules_due(now), events_due(), retention_due()});
+  if (!home_.held) until = std::min({until, breakers_due(now), limits_due(now), schedules_due(now), events_due(), retention_due()});
   if (empty_since_ != 0) until = std::min(until, empty_since_ + kIdleBeforeLeaving + USECS_PER_SEC);
   return std::max<long>(1, static_cast<long>((until - now) / 1000) + 1);
 }

@@ -17,12 +17,14 @@
 #include <vector>
 
 #include "core/kin.hpp"
+#include "core/limits.hpp"
 #include "core/ready_queue.hpp"
 #include "core/retention.hpp"
 #include "pg/bridge.hpp"
 #include "pg/memory.hpp"
 #include "store/breakers.hpp"
 #include "store/facts.hpp"
+#include "store/limits.hpp"
 #include "store/shared_state.hpp"
 #include "store/timers.hpp"
 
@@ -65,6 +67,15 @@ struct HeldSteps {
   std::map<Oid, std::deque<QueuedStep>> by_owner;  // no empty ones
   int count = 0;
   bool more = false;  // than there was room for: a sweep finds them when the breaker closes
+};
+
+// Who waits for a limit, and who runs under one; owners are those of the lines.
+using Limits = core::LimitBook<store::StepKey, store::StepKeyHash, QueuedStep>;
+
+// The limits that the steps of a definition are under, narrow ones first.
+struct LimitsOfDefinition {
+  std::unordered_map<int, std::vector<std::pair<int, bool>>> by_step;  // limit, and has it a key? None for most steps
+  std::vector<int> keyed;                                              // all of them that have one
 };
 
 struct ExecutorView {
@@ -154,6 +165,22 @@ class Dispatcher {
   void drop_paused(HeldSteps &held);
   void tend_probe(const store::BreakerView &view, TimestampTz now);
   TimestampTz breakers_due(TimestampTz now) const;
+  // limits on steps (dispatcher_limits.cpp)
+  void tend_limits();
+  void follow_limits();
+  std::vector<store::NamedRun> runs_under_way();
+  void end_adopted_calls();
+  const LimitsOfDefinition &limits_of(int named_task_id);
+  const core::GroupIds &keys_of(std::int64_t task_id, const std::vector<int> &limit_ids);
+  core::GroupIds groups_of(const store::StepKey &key, int named_task_id);
+  bool park(Oid owner, const QueuedStep &step);
+  bool park_top(Oid owner, OwnerQueue &queue);
+  void begin_limited(const QueuedStep &step);
+  static KeySet startable(const std::vector<Limits::Waiting> &steps);
+  void let_out_parked();
+  void let_go_on(Oid owner, const QueuedStep &step, TimestampTz now);
+  void publish_limits();
+  TimestampTz limits_due(TimestampTz now) const;
   // how many executors (dispatcher_concurrency.cpp)
   int concurrency_limit() const;
   void tend_concurrency();
@@ -231,6 +258,13 @@ class Dispatcher {
   bool breakers_written_ = true;                 // rows may be newer than memory
   bool breakers_moved_ = true;                   // memory may be newer than rows
   TimestampTz save_breakers_at_ = 0;             // rows could not be written: not before
+  Limits limits_;
+  bool limits_seen_ = false;                     // they were read once
+  bool parked_more_ = false;                     // than there was room for: a sweep finds them
+  std::unordered_map<int, LimitsOfDefinition> known_limits_;
+  std::size_t known_limited_ = 0;                // definitions and steps in it
+  std::unordered_map<std::int64_t, core::GroupIds> known_keys_;  // by task
+  KeySet adopted_calls_;                         // the courier has them from a dispatcher before this one
   bool schedules_changed_ = true;                // since they were looked at
   bool schedules_active_ = false;                // there are some that will fire: the dispatcher stays
   TimestampTz schedules_due_ = 0;                // when the next one fires

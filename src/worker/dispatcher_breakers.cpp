@@ -142,6 +142,7 @@ bool Dispatcher::hold_top(Oid owner, OwnerQueue &queue) {
   if (!hold(owner, step)) return false;
   queue.steps.pop();
   queued_.erase(step.key);
+  limits_.forget(step.key);
   return true;
 }
 

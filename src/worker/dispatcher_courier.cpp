@@ -49,6 +49,8 @@ void Dispatcher::collect_calls() {
     for (int i = 0; i < count; i++) {
       with_courier_.erase(keys[i]);
       in_flight_.erase(keys[i]);
+      adopted_calls_.erase(keys[i]);
+      limits_.finish(keys[i]);
       if (again_.erase(keys[i]) > 0) relook_.push_back(keys[i].task_id);
     }
     if (count > 0) courier_failures_ = 0;
@@ -65,8 +67,10 @@ void Dispatcher::collect_calls() {
     transfers_left_ = true;
   }
   courier_ = nullptr;
+  end_adopted_calls();
   for (const StepKey &key : with_courier_) {
     in_flight_.erase(key);
+    limits_.finish(key);
     again_.erase(key);
     look_.push_back(key.task_id);
   }
@@ -106,8 +110,14 @@ void Dispatcher::give_calls() {
       const QueuedStep &step = calls_.top();
       if (driven_by_session(step.key.task_id)) {
         queued_.erase(step.key);
+        limits_.forget(step.key);
         continue;
       }
+      if (park(static_cast<Oid>(calls_.next_group()), step)) {
+        queued_.erase(step.key);
+        continue;
+      }
+      begin_limited(step);
       steps[count] = step;
       groups[count] = calls_.next_group();
       entries[count++] = {step.key, step.named_task_id, step.priority};
@@ -115,6 +125,7 @@ void Dispatcher::give_calls() {
     const int given = store::give_to_courier(slot_.courier, entries, count);
     for (int i = 0; i < count; i++) {
       if (i >= given) {
+        limits_.take_back(steps[i].key, GetCurrentTimestamp());
         calls_.push(groups[i], rank_of(steps[i], ageing_ms_), steps[i]);
         continue;
       }

@@ -73,6 +73,7 @@ void Dispatcher::collect() {
     if (const auto owner = owners_.find(slot.owner); count > 0 && owner != owners_.end()) owner->second.failed_starts = 0;
     for (int n = 0; n < count; n++) {
       in_flight_.erase(done[n]);
+      limits_.finish(done[n]);
       if (again_.erase(done[n]) > 0) relook_.push_back(done[n].task_id);
     }
     // An adopted one has no handle; half a minute is far beyond any start.
@@ -111,6 +112,8 @@ void Dispatcher::collect_exited(int index) {
     const StepKey &key = lost.mailbox[n % store::kMailboxSize].key;
     in_flight_.erase(key);
     again_.erase(key);
+    if (n < lost.taken) limits_.finish(key);
+    else limits_.take_back(key, GetCurrentTimestamp());
     look_.push_back(key.task_id);
   }
   if (lost.run_number != 0) {
@@ -153,6 +156,7 @@ void Dispatcher::assign() {
     OwnerQueue &queue = it->second;
     if (!queue.steps.empty() && queue.blocked_until <= GetCurrentTimestamp())
       while (!queue.steps.empty() && assign_to(it->first, queue)) continue;
+    if (queue.blocked_until > GetCurrentTimestamp()) limits_.forget_owner(static_cast<int>(it->first));
     tend_backlog(it->first, queue);
     tend_share(it->first, queue);
     if (queue.steps.empty()) queue.waiting_since = 0;
@@ -235,7 +239,7 @@ bool Dispatcher::about_to_report(Oid owner) const {
 
 // Moves steps from the queue into one mailbox. False: no executor has room now.
 bool Dispatcher::assign_to(Oid owner, OwnerQueue &queue) {
-  if (hold_top(owner, queue)) return true;
+  if (park_top(owner, queue) || hold_top(owner, queue)) return true;
   const bool fast = is_fast(queue.steps.top());
   int room = 0;
   int index = pick_executor(owner, fast ? backlog_of(queue.steps.top()) : 1, &room);
@@ -254,11 +258,16 @@ bool Dispatcher::assign_to(Oid owner, OwnerQueue &queue) {
   std::vector<store::MailboxEntry> entries;
   entries.reserve(static_cast<std::size_t>(room));
   while (!queue.steps.empty() && static_cast<int>(entries.size()) < room) {
-    if (hold_top(owner, queue)) continue;
+    if (park_top(owner, queue) || hold_top(owner, queue)) continue;
     const QueuedStep &next = queue.steps.top();
     if (!entries.empty() && is_fast(next) != fast) break;
     const bool free = driven_by_session(next.key.task_id);
-    if (!free) entries.push_back({next.key, next.named_task_id});
+    if (free) {
+      limits_.forget(next.key);
+    } else {
+      entries.push_back({next.key, next.named_task_id});
+      begin_limited(next);
+    }
     queued_.erase(next.key);
     queue.steps.pop(free || !queue.steps.contended() ? 0 : cost_of(next));
   }
@@ -273,8 +282,12 @@ bool Dispatcher::assign_to(Oid owner, OwnerQueue &queue) {
     }
   }
   for (const store::MailboxEntry &entry : entries) {
-    if (proc >= 0) in_flight_.insert(entry.key);
-    else look_.push_back(entry.key.task_id);  // it left in this moment
+    if (proc >= 0) {
+      in_flight_.insert(entry.key);
+      continue;
+    }
+    limits_.take_back(entry.key, GetCurrentTimestamp());
+    look_.push_back(entry.key.task_id);  // it left in this moment
   }
   store::wake(proc);
   return true;
@@ -364,6 +377,7 @@ void Dispatcher::fail_orphans(OwnerQueue &queue) {
     const StepKey key = queue.steps.top().key;
     queue.steps.pop();
     queued_.erase(key);
+    limits_.forget(key);
     engine::NothingRuns observer;
     engine::BatchOptions options;
     options.nonce = home_.nonce;
@@ -500,6 +514,7 @@ void Dispatcher::watch_runs(TimestampTz now) {
     if (terminate != 0) kill(terminate, SIGTERM);
     for (const store::MailboxEntry &entry : back) {
       in_flight_.erase(entry.key);
+      limits_.take_back(entry.key, now);
       look_.push_back(entry.key.task_id);
     }
   }

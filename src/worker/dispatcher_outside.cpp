@@ -73,7 +73,7 @@ void Dispatcher::tend_outside(const std::vector<StepKey> &keys) {
   for (const StepKey &key : round.busy()) timers_.push({{key, GetCurrentTimestamp() + kBusyAgain, 0, 0, InvalidOid, store::HintKind::kTimer, true}});
   for (const engine::OutsideRound::Call &each : round.calls()) {
     const QueuedStep step{each.key, each.named_task_id, each.priority, sequence_++, true};
-    if (!held_keys_.contains(each.key) && !in_flight_.contains(each.key) && !hold(each.owner, step)) call(each.owner, step);
+    if (!held_keys_.contains(each.key) && !limits_.waits(each.key) && !in_flight_.contains(each.key) && !hold(each.owner, step)) call(each.owner, step);
   }
 }
 

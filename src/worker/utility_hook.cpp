@@ -10,6 +10,7 @@
 #include "pg/security.hpp"
 #include "store/breakers.hpp"
 #include "store/hints.hpp"
+#include "store/limit_figures.hpp"
 
 namespace tasker::worker {
 
@@ -203,6 +204,7 @@ extern "C" void at_end(XactEvent event, void *) {
 void forget_slot(Oid database) {
   if (store::shared == nullptr) return;
   store::forget_breakers(database);
+  store::forget_limit_figures(database);
   const store::LockGuard guard(store::shared->registry, LW_EXCLUSIVE);
   const int index = store::find_database(database, false);
   if (index >= 0) store::database_slot(index).forgotten = true;
@@ -219,7 +221,9 @@ void before(Node *statement) {
   if (store::shared == nullptr || RecoveryInProgress() || !IsTransactionState()) return;
   const Oid database = database_to_stop(statement);
   if (OidIsValid(database)) stop_workers(database);
-  if (OidIsValid(database) && database == MyDatabaseId) store::forget_breakers(database);  // they are read again from the rows, if any
+  if (!OidIsValid(database) || database != MyDatabaseId) return;
+  store::forget_breakers(database);  // they are read again from the rows, if any
+  store::forget_limit_figures(database);
 }
 
 extern "C" void on_utility(PlannedStmt *plan, const char *text, bool read_only, ProcessUtilityContext context, ParamListInfo params,

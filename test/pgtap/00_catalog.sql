@@ -14,12 +14,12 @@ FROM pg_class AS c WHERE c.relnamespace = 'tasker'::regnamespace AND c.relkind I
 -- ---- what is promised is there --------------------------------------------------------------------------------
 
 SELECT set_has('SELECT name FROM relations WHERE relkind = ''r''', $$VALUES ('task_namespaces'), ('dependent_systems'), ('named_tasks'), ('named_steps'), ('tasks'),
-  ('workflow_steps'), ('task_moves'), ('step_moves'), ('task_annotations'), ('definition_grants'), ('access_grants'), ('timers'), ('transfers'), ('queue_items'), ('leases'), ('queue_limits'), ('signals'),
+  ('workflow_steps'), ('task_moves'), ('step_moves'), ('task_annotations'), ('definition_grants'), ('access_grants'), ('timers'), ('transfers'), ('queue_items'), ('leases'), ('queue_limits'), ('step_limit_rows'), ('signals'),
   ('scope_pauses'), ('schedule_rows'), ('schedule_fires'), ('dead_letter_notes'), ('breakers'), ('breaker_transitions'),
   ('event_subscription_rows'), ('event_outbox')$$, 'tables');
 SELECT set_eq('SELECT name FROM relations WHERE relkind = ''v''', $$VALUES ('task_status'), ('step_status'), ('ready_steps'), ('blocked_steps'), ('running_steps'), ('task_transitions'), ('workflow_step_transitions'),
   ('dead_letters'), ('workers'), ('step_dag_relationships'), ('task_history'), ('named_task_list'), ('handlers'), ('task_annotation_list'), ('dead_letter_note_list'), ('paused_scopes'), ('schedules'), ('schedule_history'), ('circuit_breakers'),
-  ('awaited_signals'), ('sent_signals'), ('queues'), ('retention_status'), ('batch_statistics'), ('events'), ('event_catalog'), ('event_subscribers')$$, 'views');
+  ('awaited_signals'), ('sent_signals'), ('queues'), ('step_limits'), ('retention_status'), ('batch_statistics'), ('events'), ('event_catalog'), ('event_subscribers')$$, 'views');
 
 PREPARE columns_of(text) AS SELECT a.attname::text COLLATE "default" || ' ' || format_type(a.atttypid, a.atttypmod) FROM pg_attribute AS a
   WHERE a.attrelid = $1::regclass AND a.attnum > 0 AND NOT a.attisdropped ORDER BY a.attnum;
@@ -42,6 +42,9 @@ SELECT results_eq('EXECUTE columns_of(''tasker.dead_letters'')', ARRAY['task_id 
   'noted_by regrole', 'noted_at timestamp with time zone', 'initiator text', 'correlation_id text', 'idempotency_key text', 'tags text[]'], 'columns of dead_letters');
 SELECT results_eq('EXECUTE columns_of(''tasker.dead_letter_note_list'')', ARRAY['task_id bigint', 'step_name text', 'dead_letter_note_id bigint', 'status text', 'note text',
   'created_by regrole', 'created_at timestamp with time zone'], 'columns of dead_letter_note_list');
+SELECT results_eq('EXECUTE columns_of(''tasker.step_limits'')', ARRAY['namespace text', 'name text', 'step_name text', 'key text', 'max_running integer',
+  'per_second double precision', 'burst integer', 'running bigint', 'waiting bigint', 'tokens numeric', 'changed_by regrole', 'changed_at timestamp with time zone'],
+  'columns of step_limits');
 SELECT results_eq('EXECUTE columns_of(''tasker.paused_scopes'')', ARRAY['namespace text', 'name text', 'paused_by regrole', 'paused_at timestamp with time zone', 'reason text'],
   'columns of paused_scopes');
 SELECT results_eq('EXECUTE columns_of(''tasker.schedules'')', ARRAY['schedule_name text', 'cron text', 'timezone text', 'namespace text', 'name text', 'context jsonb',

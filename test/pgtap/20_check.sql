@@ -62,6 +62,7 @@ FROM (VALUES
   ('dead_letter_note_without_step', :failed, 'UPDATE tasker.dead_letter_notes SET step_no = 9 WHERE task_id = %s'),
   ('dead_letter_note_without_step', :failed, 'UPDATE tasker.dead_letter_notes SET moves = 99 WHERE task_id = %s'),
   ('pause_without_definition', 0, 'INSERT INTO tasker.scope_pauses (task_namespace_id, name, paused_by) SELECT min(task_namespace_id), ''nothing %s'', ''pg_monitor'' FROM tasker.task_namespaces'),
+  ('limit_without_definition', 0, 'INSERT INTO tasker.step_limit_rows (task_namespace_id, name, max_running, changed_by) SELECT min(task_namespace_id), ''nothing %s'', 1, ''pg_monitor'' FROM tasker.task_namespaces'),
   ('timer_of_no_live_task', :complete, 'INSERT INTO tasker.timers (task_id, kind, due_at) VALUES (%s, ''run_at'', now())'),
   ('backoff_without_timer', :retry, 'DELETE FROM tasker.timers WHERE task_id = %s'),
   ('too_many_attempts', :complete, 'UPDATE tasker.workflow_steps SET attempts = 4 WHERE task_id = %s AND step_no = 1'),
