@@ -3,6 +3,7 @@ import statistics, time
 from . import floors
 from .drain import warm
 from .queues import claim_rates, define_queue
+from .server import Trouble
 from .table import Goal, ratio_at_least
 
 STEPS_EACH = 10  # of a finished task: the workflow is `chain`
@@ -78,6 +79,46 @@ def snapshot(bench):
                   named="no snapshot, in turns", note=f"the second half of {len(rates['clean'])} drains; {dead:,.0f} dead rows kept")
     for name in ("clean", "snapped"):
         s.drop(name)
+
+
+def retention(bench):
+    """Finished tasks are removed while others run: drains with the rule and without it in turns, chains at 800 steps/s, and how fast they go."""
+    s, steps, tasks, seconds = bench.server, bench.size(1_000_000, 100_000, 5_000_000), bench.size(20_000, 2_000), bench.size(20, 5)
+    s.create("retained")
+    s.script("retained", "history.sql", workflow="chain", tasks=steps // STEPS_EACH)
+    warm(s, "retained", "chain", 500, 10)
+
+    def keep(interval):
+        s.sql("retained", f"SELECT tasker.set_retention('bench', {interval});")
+
+    def old():
+        return s.number("retained", "SELECT count(*) FROM tasker.tasks WHERE finished_at < clock_timestamp() - interval '1 hour';")
+
+    rates, removed = {"on": [], "off": []}, []
+    for _ in range(bench.size(5, 1)):
+        for name, interval in (("off", "'-1 day'"), ("on", "'1 hour'")):
+            keep(interval)
+            left = old()
+            rates[name].append(warm(s, "retained", "one", tasks, 1))
+            if name == "on":
+                removed.append(left - old())
+    left = old()
+    if left == 0 or min(removed) == 0:
+        raise Trouble(f"{left:.0f} old tasks left, {removed} removed in the drains: it was not measured what it costs to remove them")
+    bench.row("drain while finished tasks are removed", statistics.median(rates["on"]), "steps/s", statistics.median(rates["off"]), ratio_at_least(0.95),
+              named="no retention, in turns", note=f"{statistics.median(removed):,.0f} tasks of ten steps removed meanwhile")
+    keep("'-1 day'")
+    p50, p99, _ = paced(s, "retained", seconds)
+    keep("'1 hour'")
+    busy_p50, busy_p99, _ = paced(s, "retained", seconds)
+    note = f"p99 {busy_p99:.1f}, without {p99:.1f}; {left - old():,.0f} tasks removed meanwhile"
+    bench.row("800 steps/s while finished tasks are removed: chain p50", busy_p50, "ms", p50, Goal("ratio", "at most", 1.25), named="no retention, same rate", note=note)
+    begun, left = time.monotonic(), old()
+    if left > 0:
+        s.until("retained", "NOT EXISTS (SELECT FROM tasker.tasks WHERE finished_at < clock_timestamp() - interval '1 hour')", 600)
+        bench.row("finished steps removed, nothing else to do", STEPS_EACH * left / (time.monotonic() - begun), "steps/s")
+    s.check("retained")
+    s.drop("retained")
 
 
 READER = """\\o /dev/null
