@@ -38,6 +38,8 @@ SQL_PIECES = \
 	src/api/graph.sql \
 	src/api/health.sql \
 	src/api/analytics.sql \
+	src/api/metrics.sql \
+	src/api/cache.sql \
 	src/api/concurrency.sql \
 	src/api/views.sql \
 	src/api/dashboard.sql \

@@ -46,6 +46,7 @@ SELECT count(tasker.create_task('conc', 'rare')) FROM generate_series(1, 3);
 RESET SESSION AUTHORIZATION;
 CALL conc.await($$(SELECT count(*) = 2 AND min(s.samples) = 40 FROM tasker.batch_statistics AS s WHERE s.namespace = 'conc' AND s.name = 'mix')
   AND (SELECT s.samples = 3 FROM tasker.batch_statistics AS s WHERE s.name = 'rare')$$);
+SELECT target, runs, failures, conflicts, health FROM tasker.handlers WHERE 'conc' = ANY (namespaces) ORDER BY target;
 -- A second is long enough on any machine.
 ALTER SYSTEM SET tasker.max_batch_duration = '1s';
 SELECT pg_reload_conf();

@@ -138,10 +138,18 @@ SELECT tasker.rerun_task_from(:id, 'a', 'right input');
 CALL tasker.run_task(:id, skip_waits => true);
 SELECT control.steps('pending');
 SELECT control.history('pending');
--- Run again from the middle: the step and what follows it, with the earlier results in the history
+-- Run again from the middle: the step and what follows it, with the earlier results in the history. What the rows told by
+-- themselves until then is written down, and reads as before.
+SELECT count(*) FILTER (WHERE s.untold > 0) AS told_by_rows FROM tasker.workflow_steps AS s WHERE s.task_id = :complete;
+CREATE TEMP TABLE before AS SELECT 0 AS step_no, sort_key, from_state::text, to_state::text, metadata, created_at FROM tasker.task_transitions WHERE task_id = :complete
+UNION ALL SELECT step_no, sort_key, from_state::text, to_state::text, metadata, created_at FROM tasker.workflow_step_transitions WHERE task_id = :complete;
 SELECT tasker.rerun_task_from(:complete, 'b', 'again'), tasker.rerun_task_from(:complete, 'b');
 CALL tasker.run_task(:complete, skip_waits => true);
 SELECT control.history('complete');
+SELECT count(*) AS moves_before, (SELECT count(*) FROM (TABLE before EXCEPT
+  (SELECT 0 AS step_no, sort_key, from_state::text, to_state::text, metadata, created_at FROM tasker.task_transitions WHERE task_id = :complete
+  UNION ALL SELECT step_no, sort_key, from_state::text, to_state::text, metadata, created_at FROM tasker.workflow_step_transitions WHERE task_id = :complete)) AS x) AS lost
+FROM before;
 
 -- Many at once: each moves or was there; one that is unknown leaves all as they were
 SELECT array_agg(id) AS ids FROM tasker.create_tasks('control', 'line', array_fill('{}'::jsonb, ARRAY[3]), run_at => '2999-01-01') AS id \gset

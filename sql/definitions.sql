@@ -86,6 +86,16 @@ SELECT namespace, name FROM tasker.named_task_list WHERE namespace = 'definition
 SELECT name FROM tasker.task_namespaces WHERE name = 'definitions2';
 -- Where the functions are used
 SELECT type, target, definitions, "exists", executable_by, runs, failures FROM tasker.handlers WHERE target LIKE 'definitions.%' ORDER BY target COLLATE "C";
+SELECT target, namespaces, steps, conflicts, health FROM tasker.handlers WHERE 'definitions' = ANY (namespaces) AND type = 'sql' ORDER BY target COLLATE "C";
+-- What became of them since: gone, other arguments, another result, both arguments, not the definer's to execute
+BEGIN;
+DROP FUNCTION definitions."F g";
+ALTER FUNCTION definitions.f(jsonb, jsonb) RENAME TO old_f;
+CREATE FUNCTION definitions.f(jsonb) RETURNS jsonb LANGUAGE sql AS 'SELECT $1';
+CREATE FUNCTION definitions.g(jsonb, jsonb) RETURNS SETOF jsonb LANGUAGE sql AS 'SELECT $1';
+REVOKE ALL ON PROCEDURE definitions.p FROM PUBLIC, CURRENT_USER;
+SELECT target, "exists", executable_by, conflicts, health FROM tasker.handlers WHERE target LIKE 'definitions.%' OR target LIKE 'Definitions.%' ORDER BY target COLLATE "C";
+ROLLBACK;
 
 -- Versions are compared as numbers, and the latest is the highest that is not retired
 SELECT tasker.define_task(definitions.task(jsonb_build_object('name', 'versions', 'version', v))) > 0

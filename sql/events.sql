@@ -81,7 +81,7 @@ CALL events.await(format('NOT live FROM tasker.tasks WHERE task_id = %s', :good)
 SELECT tasker.create_task('ev', 'order', '{"n": 1}') AS bad \gset
 CALL events.await(format('NOT live FROM tasker.tasks WHERE task_id = %s', :bad));
 SELECT event, step_name, from_state, to_state, custom FROM tasker.events WHERE task_id = :good ORDER BY occurred_at, step_name NULLS FIRST, sort_key, custom, event;
-SELECT pending, delivered, lag > '0', conflicts FROM tasker.event_subscribers WHERE subscription_name = 'hand';
+SELECT pending, delivered, lag > '0', conflicts, health FROM tasker.event_subscribers WHERE subscription_name = 'hand';
 BEGIN;
 SELECT count(*) FROM tasker.take_events('hand');
 ROLLBACK;
@@ -127,14 +127,22 @@ CALL events.await(format('NOT live FROM tasker.tasks WHERE task_id = %s', :told)
 CALL events.await($$(SELECT pending + in_flight FROM tasker.event_subscribers WHERE subscription_name = 'book') = 0$$);
 SELECT g.event, g.payload ->> 'step_name' FROM events.got AS g WHERE g.task_id = :told ORDER BY n;
 SELECT count(*) FROM events.got WHERE task_id <> :told;
-SELECT delivered = (SELECT count(*) FROM events.got), failures, state, conflicts FROM tasker.event_subscribers WHERE subscription_name = 'book';
+SELECT delivered = (SELECT count(*) FROM events.got), failures, state, conflicts, health FROM tasker.event_subscribers WHERE subscription_name = 'book';
+-- It fares worse
+BEGIN;
+RESET SESSION AUTHORIZATION;
+UPDATE tasker.event_subscription_rows SET last_failed_at = 'infinity' WHERE subscription_name = 'book';
+SELECT health FROM tasker.event_subscribers WHERE subscription_name = 'book';
+REVOKE ALL ON FUNCTION events.receive FROM PUBLIC, regress_events;
+SELECT conflicts, health FROM tasker.event_subscribers WHERE subscription_name = 'book';
+ROLLBACK;
 
 -- A subscriber that fails is dead, and gets everything when it is resumed
 ALTER FUNCTION events.receive(jsonb, jsonb) RENAME TO receive_;
 TRUNCATE events.got;
 SELECT tasker.create_task('ev', 'order') AS missed \gset
 CALL events.await($$(SELECT state FROM tasker.event_subscribers WHERE subscription_name = 'book') = 'dead'$$);
-SELECT failures, in_flight > 0, last_error ~ '^delivery task \d+: deliver: function events.receive', conflicts FROM tasker.event_subscribers WHERE subscription_name = 'book';
+SELECT failures, in_flight > 0, last_error ~ '^delivery task \d+: deliver: function events.receive', conflicts, health FROM tasker.event_subscribers WHERE subscription_name = 'book';
 CALL events.await(format('NOT live FROM tasker.tasks WHERE task_id = %s', :missed));
 ALTER FUNCTION events.receive_(jsonb, jsonb) RENAME TO receive;
 SELECT tasker.resume_subscription('book'), tasker.resume_subscription('book');
@@ -146,7 +154,7 @@ SELECT state, dead_at FROM tasker.event_subscribers WHERE subscription_name = 'b
 SELECT tasker.pause_subscription('book', 'night'), tasker.pause_subscription('book');
 SELECT tasker.create_task('ev', 'order') AS waits \gset
 CALL events.await(format('NOT live FROM tasker.tasks WHERE task_id = %s', :waits));
-SELECT state, pause_reason, pending, in_flight FROM tasker.event_subscribers WHERE subscription_name = 'book';
+SELECT state, pause_reason, pending, in_flight, health FROM tasker.event_subscribers WHERE subscription_name = 'book';
 SELECT tasker.resume_subscription('book');
 CALL events.await($$(SELECT pending + in_flight FROM tasker.event_subscribers WHERE subscription_name = 'book') = 0$$);
 SELECT count(*), count(DISTINCT (g.event, g.payload ->> 'step_name', g.payload ->> 'sort_key')) FROM events.got AS g WHERE g.task_id = :waits;
@@ -167,7 +175,7 @@ SELECT count(*), count(DISTINCT (g.event, g.payload ->> 'step_name', g.payload -
 
 -- Two that deliver the same are a conflict; what waits goes with its subscription
 SELECT tasker.subscribe('double', '{*}', 'function', 'events.receive') IS NOT NULL;
-SELECT subscription_name, conflicts FROM tasker.event_subscribers WHERE kind = 'function' ORDER BY 1;
+SELECT subscription_name, conflicts, health FROM tasker.event_subscribers WHERE kind = 'function' ORDER BY 1;
 SELECT tasker.unsubscribe('double'), tasker.unsubscribe('book'), tasker.unsubscribe('hand');
 SELECT count(*) FROM tasker.event_subscribers;
 RESET SESSION AUTHORIZATION;

@@ -1,6 +1,7 @@
 // get_analytics_metrics, get_slowest_steps, get_slowest_tasks, performance_report, rebuild_analytics. Nothing in them is a payload.
 #include "core/utc.hpp"
 #include "insight/analytics.hpp"
+#include "insight/cached.hpp"
 #include "insight/rebuild.hpp"
 #include "pg/args.hpp"
 #include "pg/security.hpp"
@@ -46,40 +47,80 @@ int limit_of(const pg::Args &args) {
   return limit;
 }
 
-Datum seconds_of(TimestampTz from, TimestampTz to) { return pg::numeric_from_double(static_cast<double>(to - from) / 1e6, 6); }
+// Rows as the cache keeps them, an array each. Kinds of the columns: i bigint, n integer, b boolean, s text, t timestamptz, and by its digit
+// numeric with so many decimals.
+constexpr std::string_view kMetrics = "iii3iii226666ii6666tt", kSlowSteps = "issss6nttnbs", kSlowTasks = "isss6siiitttss";
 
-void put_durations(pg::RowSet &rows, const core::Durations &durations) {
-  if (durations.count == 0) {
-    rows.null().null().null().null();
+void put_value(pg::RowSet &rows, char kind, const json &value) {
+  if (value.is_null()) {
+    rows.null();
     return;
   }
-  for (const double ms : {durations.mean_ms(), durations.percentile_ms(0.5), durations.percentile_ms(0.95), durations.percentile_ms(0.99)})
-    rows.datum(pg::numeric_from_double(ms / 1000, 6));
+  switch (kind) {
+    case 'i': rows.int8(value.get<std::int64_t>()); break;
+    case 'n': rows.int4(value.get<int>()); break;
+    case 'b': rows.boolean(value.get<bool>()); break;
+    case 's': rows.text(value.get_ref<const std::string &>()); break;
+    case 't': rows.timestamp_or_null(value.get<TimestampTz>()); break;
+    default: rows.datum(pg::numeric_from_double(value.get<double>(), kind - '0'));
+  }
 }
 
-void put_metrics(pg::RowSet &rows, TimestampTz since) {
+void put_rows(FunctionCallInfo fcinfo, std::string_view kinds, const json &found) {
+  pg::RowSet rows(fcinfo);
+  for (const json &row : found) {
+    for (std::size_t i = 0; i < kinds.size(); i++) put_value(rows, kinds[i], row.at(i));
+    rows.end_row();
+  }
+}
+
+double seconds_of(TimestampTz from, TimestampTz to) { return static_cast<double>(to - from) / 1e6; }
+json text_or_null(const std::optional<std::string> &value) { return value ? json(*value) : json(); }
+
+void add_durations(json &row, const core::Durations &durations) {
+  for (const double ms : {durations.mean_ms(), durations.percentile_ms(0.5), durations.percentile_ms(0.95), durations.percentile_ms(0.99)})
+    row.push_back(durations.count == 0 ? json() : json(ms / 1000));
+}
+
+json metrics(TimestampTz since) {
   const TimestampTz now = GetCurrentTimestamp();
   const insight::Definitions all = insight::find_definitions({});
   const core::PeriodProfile period = insight::read_period(all, since, now);
   const core::PeriodProfile hour = insight::read_period(all, now - USECS_PER_HOUR, now);
   const insight::Extent extent = insight::count_extent();
   const core::TaskCounts &tasks = period.tasks;
-  rows.int8(insight::count_active_tasks(all)).int8(extent.namespaces).int8(extent.definitions).datum(pg::numeric_from_double(hour.tasks.health_score(), 3));
-  rows.int8(tasks.created).int8(tasks.complete).int8(tasks.error);
-  rows.datum(pg::numeric_from_double(tasks.completion_rate() * 100, 2)).datum(pg::numeric_from_double(tasks.error_rate() * 100, 2));
-  put_durations(rows, tasks.complete_durations);
-  rows.int8(period.steps.attempts).int8(period.steps.failures());
-  put_durations(rows, period.steps.durations);
-  rows.timestamp_or_null(period.from).timestamp_or_null(now).end_row();
+  json row = {insight::count_active_tasks(all), extent.namespaces, extent.definitions, hour.tasks.health_score(), tasks.created, tasks.complete, tasks.error,
+              tasks.completion_rate() * 100, tasks.error_rate() * 100};
+  add_durations(row, tasks.complete_durations);
+  row.push_back(period.steps.attempts);
+  row.push_back(period.steps.failures());
+  add_durations(row, period.steps.durations);
+  row.push_back(period.from);
+  row.push_back(now);
+  return json::array({std::move(row)});
+}
+
+json slow_steps(TimestampTz since, int limit, const insight::DefinitionFilter &filter) {
+  json rows = json::array();
+  for (const insight::SlowStep &step : insight::slowest_steps(find(filter), since, limit))
+    rows.push_back({step.task_id, step.step_name, step.ns, step.name, step.version, seconds_of(step.started_at, step.completed_at), step.attempt, step.started_at,
+                    step.completed_at, step.attempts, step.retryable, step.state});
+  return rows;
+}
+
+json slow_tasks(TimestampTz since, int limit, const insight::DefinitionFilter &filter) {
+  json rows = json::array();
+  for (const insight::SlowTask &task : insight::slowest_tasks(find(filter), since, limit))
+    rows.push_back({task.task_id, task.ns, task.name, task.version, seconds_of(task.started_at, task.ended_at), task.state, task.steps, task.complete_steps,
+                    task.error_steps, task.created_at, task.started_at, task.ended_at, text_or_null(task.initiator), text_or_null(task.source_system)});
+  return rows;
 }
 
 json filters_json(const insight::DefinitionFilter &filter) {
-  const auto member = [](const std::optional<std::string> &value) { return value ? json(*value) : json(); };
-  return {{"namespace", member(filter.ns)}, {"name", member(filter.name)}, {"version", member(filter.version)}};
+  return {{"namespace", text_or_null(filter.ns)}, {"name", text_or_null(filter.name)}, {"version", text_or_null(filter.version)}};
 }
 
 json report(TimestampTz since, TimestampTz until, const insight::DefinitionFilter &filter) {
-  const TimestampTz now = GetCurrentTimestamp();
   const insight::Definitions definitions = find(filter);
   core::PerformanceCase facts;
   facts.now = insight::read_period(definitions, since, until);
@@ -91,9 +132,6 @@ json report(TimestampTz since, TimestampTz until, const insight::DefinitionFilte
   json out = core::performance_report(facts);
   out["period"] = {{"from", core::utc(facts.now.from)}, {"to", core::utc(facts.now.to)}};
   out["filters"] = filters_json(filter);
-  out["generated_at"] = core::utc(now);
-  out["cached"] = false;
-  out["expires_at"] = core::utc(now);
   return out;
 }
 
@@ -104,15 +142,41 @@ auto as_owner(Body &&body) {
   return body();
 }
 
+// A question about whole hours, told by how long ago they were: what is learnt of it lasts longer than the hour its answer is of.
+class Asked {
+ public:
+  explicit Asked(core::CachedFunction function) : function_(function) {}
+  Asked &hour(const char *name, TimestampTz moment) {
+    arguments_[name] = (hour_ - moment) / USECS_PER_HOUR;
+    return *this;
+  }
+  Asked &filter(const insight::DefinitionFilter &filter) {
+    arguments_.update(filters_json(filter));
+    return *this;
+  }
+  Asked &limit(int max_rows) {
+    arguments_["max_rows"] = max_rows;
+    return *this;
+  }
+  // `read` as the extension's owner, unless the cache knows.
+  template <class Read>
+  insight::Cached answer(Read &&read) const {
+    return insight::cached(function_, arguments_, hour_, [&] { return as_owner(read); });
+  }
+
+ private:
+  core::CachedFunction function_;
+  TimestampTz hour_ = insight::hour_of(GetCurrentTimestamp());
+  json arguments_ = json::object();
+};
+
 }  // namespace
 
 TASKER_SQL_FUNCTION(tasker_get_analytics_metrics) {
   return pg::entry([&]() -> Datum {
     const TimestampTz since = since_of(pg::Args(fcinfo));
-    pg::RowSet rows(fcinfo);
-    pg::Spi spi;
-    pg::OwnerScope scope(store::cached_extension_owner());
-    put_metrics(rows, since);
+    const auto found = Asked(core::CachedFunction::kAnalyticsMetrics).hour("hours_back", insight::hour_of(since)).answer([&] { return metrics(since); });
+    put_rows(fcinfo, kMetrics, found.value());
     return Datum(0);
   });
 }
@@ -123,10 +187,9 @@ TASKER_SQL_FUNCTION(tasker_get_slowest_steps) {
     const TimestampTz since = since_of(args);
     const int limit = limit_of(args);
     const insight::DefinitionFilter filter = filter_of(args, 2);
-    pg::RowSet rows(fcinfo);
-    for (const insight::SlowStep &step : as_owner([&] { return insight::slowest_steps(find(filter), since, limit); }))
-      rows.int8(step.task_id).text(step.step_name).text(step.ns).text(step.name).text(step.version).datum(seconds_of(step.started_at, step.completed_at)).int4(step.attempt)
-          .timestamp_or_null(step.started_at).timestamp_or_null(step.completed_at).int4(step.attempts).boolean(step.retryable).text(step.state).end_row();
+    const auto found = Asked(core::CachedFunction::kSlowestSteps).hour("hours_back", insight::hour_of(since)).limit(limit).filter(filter)
+                           .answer([&] { return slow_steps(since, limit, filter); });
+    put_rows(fcinfo, kSlowSteps, found.value());
     return Datum(0);
   });
 }
@@ -137,11 +200,9 @@ TASKER_SQL_FUNCTION(tasker_get_slowest_tasks) {
     const TimestampTz since = since_of(args);
     const int limit = limit_of(args);
     const insight::DefinitionFilter filter = filter_of(args, 2);
-    pg::RowSet rows(fcinfo);
-    for (const insight::SlowTask &task : as_owner([&] { return insight::slowest_tasks(find(filter), since, limit); }))
-      rows.int8(task.task_id).text(task.ns).text(task.name).text(task.version).datum(seconds_of(task.started_at, task.ended_at)).text(task.state).int8(task.steps)
-          .int8(task.complete_steps).int8(task.error_steps).timestamp_or_null(task.created_at).timestamp_or_null(task.started_at).timestamp_or_null(task.ended_at)
-          .text_or_null(task.initiator).text_or_null(task.source_system).end_row();
+    const auto found = Asked(core::CachedFunction::kSlowestTasks).hour("hours_back", insight::hour_of(since)).limit(limit).filter(filter)
+                           .answer([&] { return slow_tasks(since, limit, filter); });
+    put_rows(fcinfo, kSlowTasks, found.value());
     return Datum(0);
   });
 }
@@ -154,7 +215,13 @@ TASKER_SQL_FUNCTION(tasker_performance_report) {
     if (until - since > kMostHours * USECS_PER_HOUR)
       throw tasker::Error(sqlstate::kInvalidParameter, "the period must not be longer than 90 days", {}, "Counts are kept for 90 days.");
     const insight::DefinitionFilter filter = filter_of(args, 2);
-    const std::string out = as_owner([&] { return report(since, until, filter).dump(-1, ' ', false, json::error_handler_t::replace); });
+    const auto found = Asked(core::CachedFunction::kPerformanceReport).hour("hours_back", insight::hour_of(since)).hour("until_hours_back", insight::end_of_hour(until))
+                           .filter(filter).answer([&] { return report(since, until, filter); });
+    // A report is an object, and has other members.
+    std::string out = found.document();
+    out.pop_back();
+    out += std::string(", \"cached\": ") + (found.cached ? "true" : "false") + ", \"generated_at\": \"" + core::utc(found.generated_at) + "\", \"expires_at\": \"" +
+           core::utc(found.expires_at) + "\"}";
     return pg::jsonb_datum(out);
   });
 }
@@ -167,6 +234,7 @@ TASKER_SQL_FUNCTION(tasker_rebuild_analytics) {
     if (IsolationUsesXactSnapshot())
       throw tasker::Error("0A000", "analytics are not rebuilt under an isolation level with one snapshot for all", "What was counted since would be lost.",
                           "Call rebuild_analytics under READ COMMITTED.");
+    store::clear_cache_at_commit();
     return Int64GetDatum(as_owner([&] { return insight::rebuild_counts(since); }));
   });
 }

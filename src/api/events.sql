@@ -16,7 +16,7 @@ CREATE FUNCTION tasker.subscribe(subscription_name text, events text[], kind tex
     path text DEFAULT NULL, max_attempts integer DEFAULT 5)
   RETURNS bigint LANGUAGE c VOLATILE PARALLEL UNSAFE AS 'MODULE_PATHNAME', 'tasker_subscribe';
 COMMENT ON FUNCTION tasker.subscribe(text, text[], text, text, text, text, text, integer)
-  IS 'Has events from now on delivered in order, at least once: to a function (target schema.name) or a webhook (a server of tasker_http) as current_user; or kept for take_events, with a NOTIFY on a channel. The same name again changes the subscription. Returns its id';
+  IS 'Has events from now on delivered in order, at least once: to a function (target schema.name) or a webhook (a server of tasker_http) as current_user; traces of ended tasks to an OpenTelemetry collector (a server, too); or kept for take_events, with a NOTIFY on a channel. The same name again changes the subscription. Returns its id';
 
 CREATE FUNCTION tasker.unsubscribe(subscription_name text)
   RETURNS void LANGUAGE c VOLATILE PARALLEL UNSAFE AS 'MODULE_PATHNAME', 'tasker_unsubscribe';
@@ -61,22 +61,26 @@ SELECT s.subscription_name, s.kind, s.target, s.path, s.events, s.namespace, s.n
   (SELECT count(*) FROM tasker.event_outbox AS o WHERE o.subscription_id = s.subscription_id) - s.in_flight AS pending, s.in_flight, s.delivered, s.failures,
   clock_timestamp() - (SELECT min(o.occurred_at) FROM tasker.event_outbox AS o WHERE o.subscription_id = s.subscription_id) AS lag,
   s.delivery_task_id, s.last_delivered_at, s.last_failed_at, s.last_error, s.paused_at, s.paused_by, s.pause_reason, s.dead_at,
-  array_remove(ARRAY[
-    CASE WHEN s.kind = 'function' AND coalesce(f.found, 0) = 0 THEN 'function ' || s.target || ' does not exist' END,
-    CASE WHEN s.kind = 'function' AND f.found > 0 AND NOT f.allowed THEN 'its owner may not execute function ' || s.target END,
-    CASE WHEN s.kind = 'webhook' AND w.oid IS NULL THEN 'server ' || s.target || ' does not exist' END,
-    CASE WHEN s.kind = 'webhook' AND w.oid IS NOT NULL AND r.oid IS NOT NULL AND NOT has_server_privilege(s.owner, w.oid, 'USAGE') THEN 'its owner may not use server ' || s.target END,
-    CASE WHEN r.oid IS NULL THEN 'its owner does not exist' END,
+  x.faults || array_remove(ARRAY[
     (SELECT 'delivers the same as ' || string_agg(o.subscription_name, ', ' ORDER BY o.subscription_name) FROM tasker.event_subscription_rows AS o
       WHERE o.subscription_id <> s.subscription_id AND (o.kind, o.target) = (s.kind, s.target) AND o.path IS NOT DISTINCT FROM s.path AND o.events && s.events
         AND coalesce(o.namespace = s.namespace, true) AND coalesce(o.name = s.name, true))], NULL) AS conflicts,
-  s.created_at, s.changed_at
+  s.created_at, s.changed_at, s.dropped,
+  CASE WHEN s.dead_at IS NOT NULL THEN 'dead' WHEN s.paused_at IS NOT NULL THEN 'paused' WHEN x.faults <> '{}' THEN 'broken'
+    WHEN s.last_failed_at > coalesce(s.last_delivered_at, '-infinity') THEN 'failing' WHEN s.delivered = 0 THEN 'unused' ELSE 'healthy' END AS health
 FROM tasker.event_subscription_rows AS s
 LEFT JOIN pg_catalog.pg_roles AS r ON r.oid = s.owner
-LEFT JOIN pg_catalog.pg_foreign_server AS w ON s.kind = 'webhook' AND w.srvname = s.target
+LEFT JOIN pg_catalog.pg_foreign_server AS w ON s.kind IN ('webhook', 'traces') AND w.srvname = s.target
 LEFT JOIN LATERAL (
   -- The name is quoted as in SQL; a malformed one was refused by subscribe.
   SELECT count(*) AS found, coalesce(bool_or(r.oid IS NOT NULL AND has_function_privilege(s.owner, p.oid, 'EXECUTE')), false) AS allowed
   FROM (SELECT parse_ident(CASE s.kind WHEN 'function' THEN s.target END) AS parts) AS i
-  JOIN pg_catalog.pg_namespace AS pn ON pn.nspname = i.parts[1] JOIN pg_catalog.pg_proc AS p ON p.pronamespace = pn.oid AND p.proname = i.parts[2]) AS f ON s.kind = 'function';
-COMMENT ON VIEW tasker.event_subscribers IS 'One row per subscription: state (active, paused, dead), what waits, is under way, was delivered and has failed, how late the oldest is, and conflicts: what is wrong with it, or double';
+  JOIN pg_catalog.pg_namespace AS pn ON pn.nspname = i.parts[1] JOIN pg_catalog.pg_proc AS p ON p.pronamespace = pn.oid AND p.proname = i.parts[2]) AS f ON s.kind = 'function'
+CROSS JOIN LATERAL (
+  SELECT array_remove(ARRAY[
+      CASE WHEN s.kind = 'function' AND coalesce(f.found, 0) = 0 THEN 'function ' || s.target || ' does not exist' END,
+      CASE WHEN s.kind = 'function' AND f.found > 0 AND NOT f.allowed THEN 'its owner may not execute function ' || s.target END,
+      CASE WHEN s.kind IN ('webhook', 'traces') AND w.oid IS NULL THEN 'server ' || s.target || ' does not exist' END,
+      CASE WHEN s.kind IN ('webhook', 'traces') AND w.oid IS NOT NULL AND r.oid IS NOT NULL AND NOT has_server_privilege(s.owner, w.oid, 'USAGE') THEN 'its owner may not use server ' || s.target END,
+      CASE WHEN r.oid IS NULL THEN 'its owner does not exist' END], NULL) AS faults) AS x;
+COMMENT ON VIEW tasker.event_subscribers IS 'One row per subscription: state (active, paused, dead), what waits, is under way, was delivered and has failed, how late the oldest is, conflicts: what is wrong with it, or double, and health: dead, paused, broken (by a conflict), failing (since the last delivery), unused, healthy';

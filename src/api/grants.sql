@@ -61,4 +61,5 @@ SELECT pg_catalog.pg_extension_config_dump('tasker.retention_rules', '');
 SELECT pg_catalog.pg_extension_config_dump('tasker.task_summaries', '');
 SELECT pg_catalog.pg_extension_config_dump('tasker.step_history', '');
 SELECT pg_catalog.pg_extension_config_dump('tasker.task_outcomes', '');
+SELECT pg_catalog.pg_extension_config_dump('tasker.metric_totals', '');
 SELECT pg_catalog.pg_extension_config_dump('tasker.batch_learnings', '');

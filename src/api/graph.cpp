@@ -4,6 +4,7 @@
 #include "api/assessment.hpp"
 #include "api/running.hpp"
 #include "core/diagram.hpp"
+#include "insight/cached.hpp"
 #include "insight/graph.hpp"
 #include "pg/args.hpp"
 #include "pg/memory.hpp"
@@ -236,10 +237,22 @@ TASKER_SQL_FUNCTION(tasker_analyze_template) {
   return pg::entry([&]() -> Datum {
     const pg::Args args(fcinfo);
     const std::string ns = args.text(0, "namespace"), name = args.text(1, "name");
-    return jsonb(read_as_owner([&](Oid) {
+    // Which definition is looked up at every call: one that was replaced has another id.
+    int id = 0;
+    std::string version;
+    (void)read_as_owner([&](Oid) {
       const store::DefinitionPtr definition = find(ns, name, args.text_or_null(2));
-      return dump(core::analyze_template(case_of(*definition, insight::read_graph_history(*definition))));
-    }));
+      id = definition->named_task_id;
+      return version = definition->version;
+    });
+    const core::json asked = {{"named_task_id", id}, {"namespace", ns}, {"name", name}, {"version", version}};
+    const insight::Cached found = insight::cached(core::CachedFunction::kTemplateAnalysis, asked, 0, [&] {
+      pg::Spi spi;
+      pg::OwnerScope as_owner(store::cached_extension_owner());
+      const store::DefinitionPtr definition = store::definition(id);
+      return core::analyze_template(case_of(*definition, insight::read_graph_history(*definition)));
+    });
+    return jsonb(found.document());
   });
 }
 

@@ -5,7 +5,7 @@
 #include "pg/args.hpp"
 #include "pg/security.hpp"
 #include "store/facts.hpp"
-#include "store/pauses.hpp"
+#include "store/ready_sql.hpp"
 #include "store/settings.hpp"
 
 using namespace tasker;
@@ -58,20 +58,12 @@ constinit pg::Query select_pause{
 
 // Of the oldest live tasks, as the oldest ready step is theirs: how long has one been ready without running?
 constinit pg::Query select_oldest_ready{
-    "SELECT extract(epoch FROM clock_timestamp() - min(greatest(t.run_at, s.next_attempt_at,"
-    "   (SELECT max(p.finished_at) FROM tasker.workflow_steps p WHERE p.task_id = s.task_id AND p.step_no = ANY (d.parents)))))::float8"
+    "SELECT extract(epoch FROM clock_timestamp() - min(" TASKER_STEP_READY_SINCE "))::float8"
     " FROM (SELECT * FROM tasker.tasks l WHERE l.live ORDER BY l.task_id LIMIT 1000) t JOIN tasker.workflow_steps s ON s.task_id = t.task_id"
     " JOIN tasker.named_steps d ON d.named_task_id = t.named_task_id AND d.step_no = s.step_no"
     " JOIN tasker.named_tasks n ON n.named_task_id = t.named_task_id"
-    " WHERE t.runnable AND NOT t.paused AND NOT EXISTS (SELECT FROM tasker.scope_pauses p WHERE " TASKER_SCOPE_HOLDS ") AND t.run_at <= clock_timestamp() AND s.state IN ('pending', 'error') AND NOT s.permanent AND s.waiting_on = 0"
-    " AND (s.state = 'pending' OR d.retryable AND s.attempts < coalesce(s.max_attempts, d.max_attempts))"
-    " AND (s.next_attempt_at IS NULL OR s.next_attempt_at <= clock_timestamp())"
-    " AND (cardinality(d.parents) <> 1 OR EXISTS (SELECT FROM tasker.workflow_steps p WHERE p.task_id = s.task_id AND p.step_no = d.parents[1]"
-    "      AND p.element = -1 AND p.state IN ('complete', 'resolved_manually', 'skipped')))"
-    " AND NOT EXISTS (SELECT FROM tasker.breakers b WHERE b.dependent_system_id = d.dependent_system_id AND b.state <> 'closed')"
     // Those under a limit may wait for that.
-    " AND NOT EXISTS (SELECT FROM tasker.step_limit_rows l WHERE l.task_namespace_id = n.task_namespace_id AND coalesce(l.name = n.name, true)"
-    "      AND coalesce(l.step_name = d.name, true))"
+    " WHERE " TASKER_STEP_COULD_RUN " AND NOT " TASKER_STEP_IS_LIMITED
     " AND NOT EXISTS (SELECT FROM tasker.running() r WHERE r.task_id = s.task_id AND r.step_no = s.step_no)",
     0, {}};
 

@@ -105,13 +105,15 @@ CREATE FUNCTION tasker.check()
         coalesce(w.to_state::text, 'nothing'), coalesce(w.sort_key::text, '-'))
       FROM tasker.tasks AS t LEFT JOIN LATERAL (SELECT x.to_state, x.sort_key FROM tasker.task_moves AS x WHERE x.task_id = t.task_id
         ORDER BY x.sort_key DESC LIMIT 1) AS w ON true
-      WHERE coalesce(w.to_state, 'pending') <> t.state OR coalesce(w.sort_key, 0) <> 10 * t.moves
+      WHERE coalesce(w.sort_key, 0) <> 10 * (t.moves - t.untold) OR CASE t.untold WHEN 0 THEN coalesce(w.to_state, 'pending') <> t.state
+        ELSE coalesce(w.to_state, 'pending') <> 'pending' OR t.untold <> 2 OR t.state <> 'complete' OR t.started_at IS NULL OR t.finished_at IS NULL END
     UNION ALL
     SELECT 'step_history_disagrees', s.task_id, format('step %s: %s after %s moves, but the history ends with %s at %s', s.step_no, s.state, s.moves,
         coalesce(w.to_state::text, 'nothing'), coalesce(w.sort_key::text, '-'))
       FROM tasker.workflow_steps AS s LEFT JOIN LATERAL (SELECT x.to_state, x.sort_key FROM tasker.step_moves AS x
         WHERE x.task_id = s.task_id AND x.step_no = s.step_no AND x.element = s.element ORDER BY x.sort_key DESC LIMIT 1) AS w ON true
-      WHERE coalesce(w.to_state, 'pending') <> s.state OR coalesce(w.sort_key, 0) <> 10 * s.moves
+      WHERE coalesce(w.sort_key, 0) <> 10 * (s.moves - s.untold) OR CASE s.untold WHEN 0 THEN coalesce(w.to_state, 'pending') <> s.state
+        ELSE coalesce(w.to_state, 'pending') <> 'pending' OR s.untold <> 2 OR s.state <> 'complete' OR s.started_at IS NULL OR s.finished_at IS NULL END
     UNION ALL
     SELECT 'live_disagrees', t.task_id, format('state %s, live %s, runnable %s', t.state, t.live, t.runnable)
       FROM tasker.tasks AS t WHERE t.live <> (t.state IN ('pending', 'in_progress')) OR t.runnable AND NOT t.live

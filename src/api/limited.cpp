@@ -21,7 +21,7 @@ std::unordered_set<store::StepKey, store::StepKeyHash> assigned_steps() {
     store::ExecutorSlot &slot = store::executor_slot(i);
     const store::SpinGuard guard(slot);
     if (slot.database != MyDatabaseId || slot.state != store::ExecutorState::kRunning) continue;
-    for (std::uint64_t n = slot.done; n < slot.assigned; n++) keys.push_back(slot.mailbox[n % store::kMailboxSize].key);
+    for (std::uint64_t n = slot.done; n < slot.assigned; n++) keys.push_back(slot.mailbox[n % store::kMailboxSize]);
   }
   return {keys.begin(), keys.end()};
 }

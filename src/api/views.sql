@@ -129,7 +129,11 @@ FROM tasker.task_moves AS m WHERE m.begun_at IS NOT NULL
 UNION ALL
 SELECT m.task_id, m.sort_key, CASE WHEN m.begun_at IS NULL THEN m.from_state ELSE 'in_progress' END, m.to_state,
   tasker.transition_metadata(m.task_id, 0, -1, m.sort_key), m.created_at
-FROM tasker.task_moves AS m;
+FROM tasker.task_moves AS m
+UNION ALL
+SELECT t.task_id, 10 * t.moves - 10, 'pending', 'in_progress', '{}', t.started_at FROM tasker.tasks AS t WHERE t.untold > 0
+UNION ALL
+SELECT t.task_id, 10 * t.moves, 'in_progress', t.state, '{}', t.finished_at FROM tasker.tasks AS t WHERE t.untold > 0;
 COMMENT ON VIEW tasker.task_transitions IS 'Every state change of every task; sort_key is ten times the move number, metadata null for whoever may not see payloads';
 
 CREATE VIEW tasker.workflow_step_transitions WITH (security_invoker = true) AS
@@ -139,7 +143,12 @@ FROM tasker.step_moves AS m WHERE m.begun_at IS NOT NULL
 UNION ALL
 SELECT m.task_id, m.step_no, m.element, m.sort_key, CASE WHEN m.begun_at IS NULL THEN m.from_state ELSE 'in_progress' END, m.to_state,
   tasker.transition_metadata(m.task_id, m.step_no, m.element, m.sort_key), m.created_at
-FROM tasker.step_moves AS m;
+FROM tasker.step_moves AS m
+UNION ALL
+SELECT s.task_id, s.step_no, s.element, 10 * s.moves - 10, 'pending', 'in_progress', pg_catalog.jsonb_build_object('attempt', s.attempts), s.started_at
+FROM tasker.workflow_steps AS s WHERE s.untold > 0
+UNION ALL
+SELECT s.task_id, s.step_no, s.element, 10 * s.moves, 'in_progress', s.state, '{}', s.finished_at FROM tasker.workflow_steps AS s WHERE s.untold > 0;
 COMMENT ON VIEW tasker.workflow_step_transitions IS 'Every state change of every step; sort_key is ten times the move number, metadata null for whoever may not see payloads';
 
 CREATE VIEW tasker.task_history WITH (security_invoker = true) AS
@@ -195,24 +204,46 @@ COMMENT ON VIEW tasker.named_task_list IS 'Definitions; latest: what create_task
 CREATE VIEW tasker.handlers WITH (security_invoker = true) AS
 SELECT h.type, h.target, h.definitions,
   CASE WHEN h.routine IS NOT NULL THEN p.found > 0 END AS "exists",
-  p.executable_by, u.runs, u.failures, u.last_used
+  p.executable_by, u.runs, u.failures, u.last_used, h.namespaces, h.steps, f.faults || f.doubts AS conflicts,
+  CASE WHEN f.faults <> '{}' THEN 'broken' WHEN u.runs = 0 THEN 'unused' WHEN u.failures * 2 > u.runs THEN 'failing' ELSE 'healthy' END AS health
 FROM (
   SELECT d.handler_type AS type, coalesce(d.handler ->> 'function', d.handler ->> 'procedure', d.handler ->> 'server', d.handler ->> 'queue',
       d.handler ->> 'query') AS target, coalesce(d.handler ->> 'function', d.handler ->> 'procedure') AS routine,
+    CASE WHEN d.handler ? 'procedure' THEN 'procedure' WHEN d.handler ? 'function' THEN 'function' END AS kind,
     array_agg(DISTINCT ns.name || '.' || n.name || ' ' || n.version) AS definitions,
-    array_agg(DISTINCT d.named_task_id) AS named_task_ids
+    array_agg(DISTINCT d.named_task_id) AS named_task_ids,
+    array_agg(DISTINCT ns.name) AS namespaces, count(*) AS steps,
+    array_agg(DISTINCT n.author::oid) FILTER (WHERE n.run_as = 'definer') AS definers
   FROM tasker.named_steps AS d
   JOIN tasker.named_tasks AS n ON n.named_task_id = d.named_task_id
   JOIN tasker.task_namespaces AS ns ON ns.task_namespace_id = n.task_namespace_id
-  GROUP BY 1, 2, 3) AS h
+  GROUP BY 1, 2, 3, 4) AS h
 LEFT JOIN LATERAL (
   -- The name is quoted as in SQL; a malformed one was refused by define_task.
-  SELECT count(*) AS found, array_agg(DISTINCT CASE a.grantee WHEN 0 THEN 'public' ELSE a.grantee::regrole::text END)
-    FILTER (WHERE a.privilege_type = 'EXECUTE') AS executable_by
+  SELECT count(*) AS found,
+    (SELECT array_agg(DISTINCT CASE a.grantee WHEN 0 THEN 'public' ELSE a.grantee::regrole::text END)
+      FROM unnest(array_agg(r.oid)) AS x (routine) JOIN pg_catalog.pg_proc AS y ON y.oid = x.routine
+      CROSS JOIN LATERAL pg_catalog.aclexplode(coalesce(y.proacl, pg_catalog.acldefault('f', y.proowner))) AS a
+      WHERE a.privilege_type = 'EXECUTE') AS executable_by,
+    -- What a step calls: the one with two arguments, or else the one with one.
+    max(r.oid) FILTER (WHERE r.proargtypes::text = '3802 3802' AND k.right_kind) AS by_two,
+    max(r.oid) FILTER (WHERE r.proargtypes::text = ('tasker.step_call'::regtype)::oid::text AND k.right_kind) AS by_one
   FROM pg_catalog.pg_proc AS r
   JOIN pg_catalog.pg_namespace AS rn ON rn.oid = r.pronamespace
-  CROSS JOIN LATERAL pg_catalog.aclexplode(coalesce(r.proacl, pg_catalog.acldefault('f', r.proowner))) AS a
+  CROSS JOIN LATERAL (SELECT r.prokind = CASE h.kind WHEN 'procedure' THEN 'p' ELSE 'f' END AS right_kind) AS k
   WHERE r.proname = (parse_ident(h.routine))[2] AND rn.nspname = (parse_ident(h.routine))[1]) AS p ON true
+LEFT JOIN LATERAL (
+  SELECT array_remove(ARRAY[
+      CASE WHEN h.routine IS NOT NULL AND p.found = 0 THEN h.kind || ' ' || h.routine || ' does not exist' END,
+      CASE WHEN p.found > 0 AND coalesce(p.by_two, p.by_one) IS NULL THEN h.kind || ' ' || h.routine || ' takes neither (jsonb, jsonb) nor (tasker.step_call)' END,
+      (SELECT 'function ' || h.routine || ' must return jsonb or void' FROM pg_catalog.pg_proc AS y
+        WHERE h.kind = 'function' AND y.oid = coalesce(p.by_two, p.by_one) AND (y.proretset OR y.prorettype NOT IN ('jsonb'::regtype, 'void'::regtype))),
+      CASE WHEN h.type = 'http' AND NOT EXISTS (SELECT FROM pg_catalog.pg_foreign_server AS v WHERE v.srvname = h.target) THEN 'server ' || h.target || ' does not exist' END,
+      (SELECT string_agg(r.rolname, ', ' ORDER BY r.rolname) || ' defined it to run as definer, and may not ' || CASE h.type WHEN 'http' THEN 'use server ' ELSE 'execute ' END || h.target
+        FROM pg_catalog.pg_roles AS r LEFT JOIN pg_catalog.pg_foreign_server AS v ON h.type = 'http' AND v.srvname = h.target
+        WHERE r.oid = ANY (h.definers) AND (NOT has_function_privilege(r.oid, coalesce(p.by_two, p.by_one), 'EXECUTE') OR NOT has_server_privilege(r.oid, v.oid, 'USAGE')))], NULL) AS faults,
+    CASE WHEN p.by_two IS NOT NULL AND p.by_one IS NOT NULL
+      THEN ARRAY[h.kind || ' ' || h.routine || ' exists with both arguments: the one of (jsonb, jsonb) is called'] ELSE '{}' END AS doubts) AS f ON true
 LEFT JOIN LATERAL (
   SELECT coalesce(sum(s.attempts), 0) AS runs, coalesce(sum(s.attempts - (s.state = 'complete')::integer), 0) AS failures, max(s.started_at) AS last_used
   FROM tasker.tasks AS t
@@ -221,4 +252,4 @@ LEFT JOIN LATERAL (
       IS NOT DISTINCT FROM h.target
   JOIN tasker.workflow_steps AS s ON s.task_id = t.task_id AND s.step_no = d.step_no
   WHERE t.named_task_id = ANY (h.named_task_ids) AND s.attempts > 0) AS u ON true;
-COMMENT ON VIEW tasker.handlers IS 'What steps do, and where it is used; runs, failures and last_used count the tasks the reader may see, and read their steps when selected';
+COMMENT ON VIEW tasker.handlers IS 'What steps do, and where it is used: definitions, their namespaces, and how many steps; conflicts: what is wrong with it, or double; health: broken, unused, failing (more than half of the attempts), healthy; runs, failures, last_used and health count the tasks the reader may see, and read their steps when selected';

@@ -79,6 +79,7 @@ const char *event_of(TaskState from, TaskState to) noexcept {
   return from == TaskState::kError ? "task.retry_requested" : "task.rerun_requested";
 }
 
+bool ends_a_task(std::string_view name) noexcept { return name == "task.completed" || name == "task.failed" || name == "task.cancelled" || name == "task.resolved_manually"; }
 bool is_reserved_event(std::string_view name) noexcept { return name.starts_with("task.") || name.starts_with("step."); }
 
 bool event_matches(std::string_view pattern, std::string_view name) noexcept {

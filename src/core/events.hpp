@@ -23,6 +23,8 @@ std::span<const EventKind> event_kinds() noexcept;
 const char *event_of(StepState from, StepState to) noexcept;
 const char *event_of(TaskState from, TaskState to) noexcept;
 
+// Has a task ended with it?
+bool ends_a_task(std::string_view name) noexcept;
 // Names that custom events cannot have.
 bool is_reserved_event(std::string_view name) noexcept;
 

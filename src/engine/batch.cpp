@@ -72,14 +72,14 @@ bool Batch::runnable(const store::LoadedStep &l) const {
   return l.task.run_at <= now && (!l.step.next_attempt_at || *l.step.next_attempt_at <= now);
 }
 
-void Batch::load(const std::vector<store::StepKey> &keys) {
+void Batch::load(const std::vector<store::StepAt> &steps) {
   std::vector<Outcome> candidates;
   {
     pg::OwnerScope as_owner(store::cached_extension_owner());
     pg::Spi spi;
     store::refresh_pauses();
     if (!options_.solo && !options_.outside) (void)store::refresh_limits();  // of children: see queue_children
-    for (store::LoadedStep &loaded : store::load_steps(keys, memory_)) {
+    for (store::LoadedStep &loaded : store::load_steps(steps, memory_)) {
       if (!runnable(loaded)) continue;
       Outcome outcome;
       outcome.definition = store::definition(loaded.task.named_task_id);
@@ -171,7 +171,7 @@ bool Batch::must_close(const Outcome &next) const {
   const store::CompiledStep &step = next.step();
   if (step.type == store::HandlerType::kNoop) return false;
   if (awaits_word(next)) return true;
-  if (many_subtransactions()) return true;
+  if (many_subtransactions() || options_.full()) return true;
   return next.loaded.step.crashes > 0 || step.own_transaction || !options_.batchable(*next.definition, step);
 }
 
@@ -359,18 +359,18 @@ void Batch::settle_failure(Outcome &outcome, const pg::Caught &error, Interrupti
 // Those under a limit are left to the dispatcher, who counts.
 void Batch::queue_children(const Outcome &parent) {
   if (store::limits_changed()) return;
-  std::vector<store::StepKey> keys;
+  std::vector<store::StepAt> children;
   for (int child : parent.step().children) {
     const auto &parents = parent.definition->step(child).parents;
     const bool all = std::all_of(parents.begin(), parents.end(), [&](int p) { return satisfied_.contains({parent.loaded.task.task_id, p, -1}); });
     const store::CompiledStep &step = parent.definition->step(child);
     const bool joins = step.type == store::HandlerType::kNoop || (options_.batchable(*parent.definition, step) && !step.own_transaction);
-    if (all && joins && !store::is_limited(*parent.definition, step)) keys.push_back({parent.loaded.task.task_id, child, -1});
+    if (all && joins && !store::is_limited(*parent.definition, step)) children.emplace_back(store::StepKey{parent.loaded.task.task_id, child, -1}, store::StepPlaces{parent.loaded.task.place, {}});
   }
   // A wide fan-out is shared with other executors: only as many as this batch could still take.
   const std::size_t room = static_cast<std::size_t>(std::max(0, max_steps_ - static_cast<int>(outcomes_.size())));
-  if (keys.size() > room) keys.resize(room);
-  if (!keys.empty() && !close_) load(keys);
+  if (children.size() > room) children.resize(room);
+  if (!children.empty() && !close_) load(children);
 }
 
 bool Batch::first_is_solo() const {
@@ -423,10 +423,10 @@ void Batch::end_with(Outcome &outcome, const OutsideEnd &end) const {
 
 // Those that are under way in the run that began with so many moves.
 std::vector<Outcome> Batch::load_under_way(const std::vector<std::pair<store::StepKey, int>> &runs) {
-  std::vector<store::StepKey> keys;
+  std::vector<store::StepAt> keys;
   std::unordered_map<store::StepKey, int, store::StepKeyHash> wanted;
   for (const auto &[key, moves] : runs) {
-    keys.push_back(key);
+    keys.emplace_back(key);
     wanted.emplace(key, moves);
   }
   std::vector<Outcome> out;

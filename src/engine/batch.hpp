@@ -61,6 +61,8 @@ struct BatchOptions {
   std::function<void()> restart_transaction;
   // May this step share its transaction with others? (measured, fast, never troublesome)
   std::function<bool(const store::CompiledDefinition &, const store::CompiledStep &)> batchable;
+  // Asked between steps: is it to end here, for the memory its process holds?
+  std::function<bool()> full = [] { return false; };
   // A step that ran alone was the victim of a deadlock: was somebody's batch part of it? Then it is run again, uncounted. Alone
   // it holds a row of its own, and yet may stand in a queue for another that a batch needs.
   std::function<bool()> deadlock_of_a_batch = [] { return false; };
@@ -105,12 +107,12 @@ class Batch {
 
   // Reads these steps; those that are not ready (any more) are dropped. Called first in a transaction of its own, so that
   // no table of tasker stays locked while a long handler runs.
-  void load(const std::vector<store::StepKey> &keys);
+  void load(const std::vector<store::StepAt> &steps);
   // Runs what is loaded and children, until nothing is left or the batch must close. What was not begun is in leftovers().
   void run();
   // Writes everything; sends hints at commit. Raises 40001 when a row moved meanwhile, 55P03 when one is locked.
   void record();
-  // After the commit: what was recorded is counted for predictions, and told to circuit breakers.
+  // After the commit: what was recorded is counted for predictions, told to circuit breakers, and to the log where that is asked for.
   void count_outcomes() const;
 
   const std::vector<Outcome> &outcomes() const { return outcomes_; }

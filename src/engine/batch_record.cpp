@@ -4,6 +4,7 @@
 #include <set>
 
 #include "engine/batch.hpp"
+#include "engine/step_log.hpp"
 #include "pg/fault.hpp"
 #include "pg/security.hpp"
 #include "store/hints.hpp"
@@ -40,6 +41,7 @@ store::StepMove step_move(const Outcome &outcome) {
   store::StepMove move;
   move.key = row.key;
   move.expected_moves = row.moves;
+  move.place = row.place;
   move.from = row.state;
   move.attempts = outcome.attempt();
   move.generation = row.generation;
@@ -112,6 +114,7 @@ void Batch::count_outcomes() const {
     if ((o.kind != OutcomeKind::kSucceeded && o.kind != OutcomeKind::kFailed) || o.step().type == store::HandlerType::kNoop) continue;
     store::count_outcome(o.definition->named_task_id, o.step().learner, o.loaded.step.key, o.attempt(), o.kind == OutcomeKind::kSucceeded, o.duration_ms());
   }
+  log_ends(outcomes_);
 }
 
 void Batch::record_tasks() {
@@ -124,6 +127,7 @@ void Batch::record_tasks() {
       share.first = &o;
       share.move.task_id = o.loaded.task.task_id;
       share.move.expected_moves = o.loaded.task.moves;
+      share.move.place = o.loaded.task.place;
       share.move.from = o.loaded.task.state;
       if (o.loaded.task.state == core::TaskState::kPending) {
         share.move.hops.push_back({core::TaskState::kInProgress, o.started_at, {}});

@@ -85,6 +85,7 @@ FailureDecision decide_failure(const pg::Caught &error, const store::StepRow &ro
   const Request request = read_request(error);
   FailureDecision out;
   out.contention = verdict.contention;
+  out.out_of_memory = error.sqlstate == kOutOfMemory;
   out.category = category ? category : verdict.category;
   // What the step makes of such an error says nothing about the system.
   out.against_system = core::counts_for_breaker(out.category, may_retry && core::classify_failure(error.sqlstate).retryable);

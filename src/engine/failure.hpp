@@ -19,6 +19,7 @@ struct FailureDecision {
   bool permanent = false;           // forbids every later attempt by itself
   bool planned = false;             // plan_attempt has spoken
   bool contention = false;          // not counted when the step shared its transaction
+  bool out_of_memory = false;       // memory was refused to its process
   bool against_system = false;      // counts for the circuit breaker of the system the step depends on
   const char *category = "unknown";
   int attempts = 0;                 // the failed one included
@@ -28,6 +29,8 @@ struct FailureDecision {
   std::string error;                // JSON for workflow_steps.error and the transition; key "retry" is added by plan_attempt
   std::string message;              // for tasks.error
 };
+
+inline constexpr std::string_view kOutOfMemory = "53200";
 
 // `attempts` counts the failed one. `category` overrides the table's (timeout, cancelled, crashed).
 FailureDecision decide_failure(const pg::Caught &error, const store::StepRow &row, const store::CompiledStep &step, int attempts,

@@ -36,7 +36,7 @@ OutsideRound::OutsideRound(std::int64_t nonce, MemoryContext memory, bool skip_w
 
 void OutsideRound::tend(const std::vector<store::StepKey> &wanted) {
   const std::vector<store::StepKey> keys = without_busy(wanted);
-  batch_.load(keys);
+  batch_.load({keys.begin(), keys.end()});
   begin();
   end_due(keys);
   batch_.record();
@@ -110,7 +110,7 @@ void OutsideRound::end_due(const std::vector<store::StepKey> &keys) {
     pg::OwnerScope as_owner(store::cached_extension_owner(), kLockTimeoutMs);
     pg::Spi spi;
     due = store::due_step_timers(keys, skip_waits_ ? DT_NOEND : GetCurrentTimestamp());
-    for (store::LoadedStep &loaded : store::load_steps(keys, memory_))
+    for (store::LoadedStep &loaded : store::load_steps({keys.begin(), keys.end()}, memory_))
       if (loaded.task.live && loaded.step.state == core::StepState::kInProgress) waiting.push_back(std::move(loaded));
     std::vector<store::StepKey> over;  // timers whose step ended without them
     for (const store::StepTimer &timer : due)

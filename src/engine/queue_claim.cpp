@@ -152,8 +152,8 @@ class Claim {
     options.outside = true;
     options.admits = admits;
     Batch batch(options, observer_, memory_);
-    std::vector<StepKey> keys;
-    for (const QueueItem &item : items) keys.push_back(item.key);
+    std::vector<store::StepAt> keys;
+    for (const QueueItem &item : items) keys.emplace_back(item.key);
     batch.load(keys);
     std::set<StepKey> back(batch.refused().begin(), batch.refused().end()), begun;
     for (const QueueItem &item : items)

@@ -10,8 +10,10 @@
 #include "pg/fault.hpp"
 #include "pg/security.hpp"
 #include "store/events.hpp"
+#include "store/facts.hpp"
 #include "store/settings.hpp"
 #include "store/subscriptions.hpp"
+#include "store/traces.hpp"
 
 extern "C" {
 #include "commands/async.h"
@@ -49,18 +51,21 @@ void check_request(const NewSubscription &request) {
   for (const std::string &pattern : request.events)
     if (const std::string problem = core::event_pattern_problem(pattern); !problem.empty())
       refuse("event \"" + pattern + "\" " + problem, "Give the name of an event of tasker.event_catalog, or its beginning and a *.");
-  if (request.kind != "notify" && request.kind != "function" && request.kind != "webhook")
-    refuse("kind \"" + request.kind + "\" is not known", "It is notify, function or webhook.");
+  if (request.kind != "notify" && request.kind != "function" && request.kind != "webhook" && request.kind != "traces")
+    refuse("kind \"" + request.kind + "\" is not known", "It is notify, function, webhook or traces.");
+  if (request.kind == "traces" && !std::all_of(request.events.begin(), request.events.end(), core::ends_a_task))
+    refuse("traces are sent when a task has ended", "Subscribe to task.completed, task.failed, task.cancelled and task.resolved_manually, or to some of them.");
   if (request.kind == "notify" && (request.target.empty() || request.target.size() >= NAMEDATALEN))
     refuse("a channel has from 1 to " + std::to_string(NAMEDATALEN - 1) + " bytes");
-  if (request.path && request.kind != "webhook") refuse("path is for subscriptions of kind webhook");
+  if (request.path && request.kind != "webhook" && request.kind != "traces") refuse("path is for subscriptions of kind webhook and traces");
   if (request.task_name && !request.ns) refuse("a name needs a namespace", "Pass namespace => 'default' for definitions that name none.");
 }
 
 core::json delivery_definition(const NewSubscription &request, const std::string &version) {
   core::json handler = {{"type", "sql"}, {"function", request.target}};
-  if (request.kind == "webhook")
-    handler = {{"type", "http"}, {"server", request.target}, {"method", "POST"}, {"path", request.path.value_or("/")}, {"body", "${/context}"}, {"idempotency", "key"}};
+  if (request.kind == "webhook" || request.kind == "traces")
+    handler = {{"type", "http"}, {"server", request.target}, {"method", "POST"}, {"path", request.path.value_or(request.kind == "traces" ? "/v1/traces" : "/")},
+               {"body", "${/context}"}, {"idempotency", "key"}};
   return {{"namespace", store::kDeliveryNamespace}, {"name", request.name}, {"version", version}, {"description", "Delivers events to a subscriber"},
           {"steps", core::json::array({{{"name", "deliver"}, {"handler", handler}, {"max_attempts", request.max_attempts}}})}};
 }
@@ -92,7 +97,7 @@ void check_rights(const store::SubscriptionRow &row) {
 void begin_delivery(const store::SubscriptionRow &row) {
   check_rights(row);
   const int limit = std::min(kBytesPerDelivery, store::settings.max_context_size_kb * 512);
-  const store::Delivery delivery = store::next_delivery(row, kEventsPerDelivery, limit);
+  const store::Delivery delivery = row.kind == "traces" ? store::next_traces(row, store::load_home(false).nonce, limit) : store::next_delivery(row, kEventsPerDelivery, limit);
   if (delivery.count == 0) return;
   NewTasks request;
   request.ns = store::kDeliveryNamespace;
@@ -115,6 +120,7 @@ bool settle(store::SubscriptionRow &row) {
     case store::DeliveryState::kLive:
       return false;
     case store::DeliveryState::kDone:
+      if (row.kind == "traces") store::note_refused_spans(row.subscription_id, *row.delivery_task_id);
       store::settle_delivered(row);
       row.dead = false;
       return true;
@@ -122,6 +128,10 @@ bool settle(store::SubscriptionRow &row) {
       store::take_back(row.subscription_id);
       return !row.dead;
     case store::DeliveryState::kFailed:
+      if (row.kind == "traces") {
+        store::drop_delivery(row.subscription_id, error);
+        return true;
+      }
       if (!row.dead) store::set_dead(row.subscription_id, error);
       return false;
   }
@@ -136,6 +146,7 @@ void tend(std::int64_t id, DeliveryRound &round) {
       round.again = true;
       return;
     }
+    if (row->kind == "traces") store::drop_oldest_traces(id);
     if (settle(*row) && !row->paused && row->kind != "notify") begin_delivery(*row);
   });
   if (!failure) return;

@@ -17,7 +17,7 @@ namespace tasker::engine {
 struct NewSubscription {
   std::string name;
   std::vector<std::string> events;
-  std::string kind, target;              // notify: a channel; function: schema.name; webhook: a server of tasker_http
+  std::string kind, target;              // notify: a channel; function: schema.name; webhook, traces: a server of tasker_http
   std::optional<std::string> ns, task_name, path;
   int max_attempts = 0;
 };

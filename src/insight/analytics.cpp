@@ -46,7 +46,7 @@ constinit pg::Query select_slow_steps{
     " CROSS JOIN LATERAL (SELECT * FROM tasker.named_steps y WHERE y.named_task_id = c.named_task_id AND y.step_no = c.step_no OFFSET 0) d"
     " CROSS JOIN LATERAL (SELECT * FROM tasker.workflow_steps y WHERE y.task_id = c.task_id AND y.step_no = c.step_no AND y.element = -1 OFFSET 0) s"
     " CROSS JOIN LATERAL (SELECT b.attempt, b.begun_at AS started_at, w.created_at AS completed_at"
-    "   FROM tasker.step_moves w CROSS JOIN LATERAL (" TASKER_BEGINNING_OF("w") ") b"
+    "   FROM " TASKER_STEP_MOVES " w CROSS JOIN LATERAL (" TASKER_BEGINNING_OF("w") ") b"
     "   WHERE w.task_id = c.task_id AND w.step_no = c.step_no AND w.element = -1 AND w.to_state = 'complete'"
     "   ORDER BY abs(extract(epoch FROM w.created_at - b.begun_at)::float8 * 1000 - c.ms) LIMIT 1) r"
     " ORDER BY c.ms DESC, c.task_id LIMIT $3",
@@ -58,7 +58,7 @@ constinit pg::Query select_slow_tasks{
     "   WHERE h.hour >= $1 AND h.named_task_id = ANY ($2) ORDER BY x.ms DESC, x.task_id OFFSET 0) c"
     " CROSS JOIN LATERAL (SELECT * FROM tasker.tasks y WHERE y.task_id = c.task_id OFFSET 0) t"
     " CROSS JOIN LATERAL (SELECT w.to_state AS state, p.started_at, w.created_at AS ended_at"
-    "   FROM tasker.task_moves w CROSS JOIN LATERAL (SELECT " TASKER_FIRST_START("y") " AS started_at FROM tasker.task_moves y WHERE y.task_id = c.task_id OFFSET 0) p"
+    "   FROM " TASKER_TASK_MOVES " w CROSS JOIN LATERAL (SELECT " TASKER_FIRST_START("y") " AS started_at FROM " TASKER_TASK_MOVES " y WHERE y.task_id = c.task_id OFFSET 0) p"
     "   WHERE w.task_id = c.task_id AND w.to_state = c.state ORDER BY abs(extract(epoch FROM w.created_at - p.started_at)::float8 * 1000 - c.ms) LIMIT 1) r"
     " CROSS JOIN LATERAL (SELECT count(*) AS steps, count(*) FILTER (WHERE y.state = 'complete') AS complete, count(*) FILTER (WHERE y.state = 'error') AS error"
     "   FROM tasker.workflow_steps y WHERE y.task_id = c.task_id OFFSET 0) s"
@@ -102,10 +102,8 @@ void add_steps(core::StepCounts &to, const pg::Rows &r, std::uint64_t row) {
   add_durations(to.durations, r.int8(row, 6), r, row, 7);
 }
 
-TimestampTz end_of(TimestampTz to) { return hour_of(to) == to ? to : hour_of(to) + store::kHistoryHour; }
-
 pg::Result read(pg::Query &query, const Definitions &definitions, TimestampTz from, TimestampTz to) {
-  return pg::execute(query, pg::Params().timestamp(hour_of(from)).timestamp(end_of(to)).datum(ids_of(definitions)), pg::Access::kRead);
+  return pg::execute(query, pg::Params().timestamp(hour_of(from)).timestamp(end_of_hour(to)).datum(ids_of(definitions)), pg::Access::kRead);
 }
 
 }  // namespace
@@ -114,6 +112,8 @@ TimestampTz hour_of(TimestampTz moment) {
   const TimestampTz rest = moment % store::kHistoryHour;
   return moment - (rest < 0 ? rest + store::kHistoryHour : rest);
 }
+
+TimestampTz end_of_hour(TimestampTz moment) { return hour_of(moment) == moment ? moment : hour_of(moment) + store::kHistoryHour; }
 
 Definitions find_definitions(const DefinitionFilter &filter) {
   const pg::Result found = pg::execute(select_definitions, pg::Params().text_or_null(filter.ns).text_or_null(filter.name).text_or_null(filter.version), pg::Access::kRead);
@@ -125,7 +125,7 @@ Definitions find_definitions(const DefinitionFilter &filter) {
 core::PeriodProfile read_period(const Definitions &definitions, TimestampTz from, TimestampTz to) {
   core::PeriodProfile out;
   out.from = hour_of(from);
-  out.to = std::max(out.from + 1, std::min(end_of(to), GetCurrentTimestamp()));
+  out.to = std::max(out.from + 1, std::min(end_of_hour(to), GetCurrentTimestamp()));
   std::map<TimestampTz, core::HourProfile> hours;
   const pg::Result tasks = read(select_task_hours, definitions, from, to);
   for (std::uint64_t i = 0; i < tasks.rows.size(); i++) add_tasks(hours[tasks.rows.timestamp(i, 1)].tasks, tasks.rows, i);

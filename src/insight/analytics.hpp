@@ -9,12 +9,13 @@
 
 #include "core/performance.hpp"
 #include "pg/spi.hpp"
+#include "store/moves.hpp"
 
 // Of a move `w` of a step that ended an attempt: when and as which attempt it began, in its own row or in the one before; no row when
 // it ended none.
 #define TASKER_BEGINNING_OF(w) \
   "SELECT " w ".begun_at, " w ".attempt WHERE " w ".begun_at IS NOT NULL UNION ALL" \
-  " SELECT y.created_at, coalesce(y.attempt, (y.metadata ->> 'attempt')::integer) FROM tasker.step_moves y WHERE " w ".begun_at IS NULL AND y.task_id = " w ".task_id" \
+  " SELECT y.created_at, coalesce(y.attempt, (y.metadata ->> 'attempt')::integer) FROM " TASKER_STEP_MOVES " y WHERE " w ".begun_at IS NULL AND y.task_id = " w ".task_id" \
   " AND y.step_no = " w ".step_no AND y.element = " w ".element AND y.sort_key = " w ".sort_key - 10 AND y.to_state = 'in_progress'"
 // Over the moves of a task: when a step of it began first.
 #define TASKER_FIRST_START(m) "min(CASE WHEN " m ".begun_at IS NOT NULL THEN " m ".begun_at WHEN " m ".to_state = 'in_progress' THEN " m ".created_at END)"
@@ -37,6 +38,7 @@ core::PeriodProfile read_period(const Definitions &definitions, TimestampTz from
 std::vector<core::StepPerformance> read_step_profiles(const Definitions &definitions, TimestampTz from, TimestampTz to);
 std::int64_t count_active_tasks(const Definitions &definitions);
 TimestampTz hour_of(TimestampTz moment);
+TimestampTz end_of_hour(TimestampTz moment);  // the moment itself, where an hour begins
 
 struct Extent {
   std::int64_t namespaces = 0, definitions = 0;  // that have tasks

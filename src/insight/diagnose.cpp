@@ -5,6 +5,7 @@
 #include "pg/security.hpp"
 #include "pg/spi.hpp"
 #include "store/definitions.hpp"
+#include "store/moves.hpp"
 #include "store/pauses.hpp"
 #include "store/step_stats.hpp"
 
@@ -28,7 +29,7 @@ constinit pg::Query select_task{
     {INT8OID, INT4OID}};
 constinit pg::Query select_task_moves{
     "SELECT w.to_state::text, w.metadata ->> 'actor', pg_catalog.left(w.metadata ->> 'reason', $2), coalesce(w.metadata ->> 'cause', ''), w.created_at"
-    " FROM tasker.task_moves w WHERE w.task_id = $1 ORDER BY w.sort_key DESC LIMIT 20",
+    " FROM " TASKER_TASK_MOVES " w WHERE w.task_id = $1 ORDER BY w.sort_key DESC LIMIT 20",
     2,
     {INT8OID, INT4OID}};
 constinit pg::Query select_steps{
@@ -37,14 +38,14 @@ constinit pg::Query select_steps{
 // The last move of each of these steps.
 constinit pg::Query select_last_moves{
     "SELECT u.step_no, w.metadata ->> 'actor', pg_catalog.left(w.metadata ->> 'reason', $3), w.created_at FROM unnest($2) AS u(step_no)"
-    " CROSS JOIN LATERAL (SELECT * FROM tasker.step_moves x WHERE x.task_id = $1 AND x.step_no = u.step_no AND x.element = -1"
+    " CROSS JOIN LATERAL (SELECT * FROM " TASKER_STEP_MOVES " x WHERE x.task_id = $1 AND x.step_no = u.step_no AND x.element = -1"
     "   ORDER BY x.sort_key DESC LIMIT 1) w",
     3,
     {INT8OID, INT4ARRAYOID, INT4OID}};
 constinit pg::Query select_failures{
     "SELECT u.step_no, (w.metadata #>> '{error,attempt}')::integer, w.metadata #>> '{error,sqlstate}', pg_catalog.left(w.metadata #>> '{error,message}', $4),"
     " w.metadata #>> '{error,category}', w.created_at, coalesce(w.metadata ->> 'cause' = 'deadline', false) FROM unnest($2) AS u(step_no)"
-    " CROSS JOIN LATERAL (SELECT * FROM tasker.step_moves x WHERE x.task_id = $1 AND x.step_no = u.step_no AND x.element = -1"
+    " CROSS JOIN LATERAL (SELECT * FROM " TASKER_STEP_MOVES " x WHERE x.task_id = $1 AND x.step_no = u.step_no AND x.element = -1"
     "   ORDER BY x.sort_key DESC LIMIT $3) w"
     " WHERE w.to_state = 'error' AND pg_catalog.jsonb_typeof(w.metadata #> '{error,attempt}') = 'number' ORDER BY u.step_no, w.sort_key DESC",
     4,

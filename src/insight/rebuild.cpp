@@ -31,14 +31,14 @@ constinit pg::Query select_created{
     4, {INT8OID, INT8OID, TIMESTAMPTZOID, TIMESTAMPTZOID}};
 constinit pg::Query select_ends{
     "SELECT t.named_task_id, t.task_id, w.to_state::text, w.created_at,"
-    " (SELECT " TASKER_FIRST_START("f") " FROM tasker.task_moves f WHERE f.task_id = w.task_id AND f.sort_key <= w.sort_key)"
-    " FROM " TASKS_OF_PAGE " CROSS JOIN LATERAL (SELECT * FROM tasker.task_moves x WHERE x.task_id = t.task_id AND x.to_state NOT IN ('pending', 'in_progress')"
+    " (SELECT " TASKER_FIRST_START("f") " FROM " TASKER_TASK_MOVES " f WHERE f.task_id = w.task_id AND f.sort_key <= w.sort_key)"
+    " FROM " TASKS_OF_PAGE " CROSS JOIN LATERAL (SELECT * FROM " TASKER_TASK_MOVES " x WHERE x.task_id = t.task_id AND x.to_state NOT IN ('pending', 'in_progress')"
     "   AND x.created_at >= $3 AND x.created_at < $4 OFFSET 0) w",
     4, {INT8OID, INT8OID, TIMESTAMPTZOID, TIMESTAMPTZOID}};
 // Each end with the beginning before it. What a deadline ended is no outcome of the step.
 constinit pg::Query select_attempts{
     "SELECT t.named_task_id, t.task_id, w.step_no, b.attempt, w.to_state = 'complete', w.created_at, extract(epoch FROM w.created_at - b.begun_at)::float8 * 1000"
-    " FROM " TASKS_OF_PAGE " CROSS JOIN LATERAL (SELECT * FROM tasker.step_moves x WHERE x.task_id = t.task_id AND x.to_state IN ('complete', 'error')"
+    " FROM " TASKS_OF_PAGE " CROSS JOIN LATERAL (SELECT * FROM " TASKER_STEP_MOVES " x WHERE x.task_id = t.task_id AND x.to_state IN ('complete', 'error')"
     "   AND x.created_at >= $3 AND x.created_at < $4 AND (x.metadata ->> 'cause') IS DISTINCT FROM 'deadline' OFFSET 0) w"
     " CROSS JOIN LATERAL (" TASKER_BEGINNING_OF("w") ") b"
     " CROSS JOIN LATERAL (SELECT FROM tasker.named_steps x WHERE x.named_task_id = t.named_task_id AND x.step_no = w.step_no AND x.handler_type <> 'noop' OFFSET 0) d",

@@ -80,7 +80,7 @@ void look_at_queues(core::TaskCase &task) {
       const store::SpinGuard guard(slot);
       if (slot.state != store::ExecutorState::kRunning || slot.database != MyDatabaseId) continue;
       for (std::uint64_t n = slot.done; n < slot.assigned && count < store::kMailboxSize; n++) {
-        const store::StepKey &key = slot.mailbox[n % store::kMailboxSize].key;
+        const store::StepKey &key = slot.mailbox[n % store::kMailboxSize];
         if (key.task_id == task.task_id && key.element == -1) steps[count++] = key.step_no;
       }
       place.pid = slot.pid;

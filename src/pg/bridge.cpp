@@ -100,7 +100,9 @@ void raise(Raise *failure) {
 
 }  // namespace detail
 
-Caught describe_current_exception() noexcept {
+namespace {
+
+Caught describe() {
   Caught out;
   auto text = [](const char *value) { return std::string(value ? value : ""); };
   try {
@@ -120,8 +122,34 @@ Caught describe_current_exception() noexcept {
   return out;
 }
 
+}  // namespace
+
+Caught describe_current_exception() noexcept {
+  try {
+    return describe();
+  } catch (...) {
+    // No memory for the words of the error; these are short enough to need none.
+    return {"53200", "out of memory", {}, {}, {}};
+  }
+}
+
+std::string (*report_as)(const std::string &, const std::string &, const std::string &) = nullptr;
+
+void write_log(Level level, const std::string &line) noexcept {
+  try {
+    const char *m = line.c_str();
+    const int elevel = static_cast<int>(level);
+    call([=] { ereport(elevel, (errmsg_internal("%s", m), errhidestmt(true), errhidecontext(true))); });
+  } catch (...) {
+    // As in report.
+  }
+}
+
 void report(Level level, const std::string &message, const std::string &detail, const std::string &hint) noexcept {
   try {
+    if (report_as != nullptr) {
+      if (const std::string line = report_as(message, detail, hint); !line.empty()) return write_log(level, line);
+    }
     const char *m = message.c_str(), *d = detail.empty() ? nullptr : detail.c_str(), *h = hint.empty() ? nullptr : hint.c_str();
     const int elevel = static_cast<int>(level);
     call([=] {

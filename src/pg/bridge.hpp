@@ -90,6 +90,10 @@ inline void check_interrupts() {
 enum class Level : int { kDebug = DEBUG1, kLog = LOG, kNotice = NOTICE, kWarning = WARNING };
 // Writes to the log or the client; never raises.
 void report(Level level, const std::string &message, const std::string &detail = {}, const std::string &hint = {}) noexcept;
+// Another form for all that report says, from one process: what it gives is the message, and there is no detail; nothing: as it was.
+extern std::string (*report_as)(const std::string &message, const std::string &detail, const std::string &hint);
+// The same for a line that has its form already.
+void write_log(Level level, const std::string &line) noexcept;
 
 // Ends the process after a log line.
 [[noreturn]] void fatal(const std::string &message);

@@ -5,6 +5,7 @@
 extern "C" {
 #include "catalog/pg_enum.h"
 #include "commands/trigger.h"
+#include "storage/bufmgr.h"
 }
 
 namespace tasker::pg {
@@ -63,14 +64,17 @@ struct Table::State {
   Relation index;
   IndexScanDesc scan;
   TupleTableSlot *found, *changed;
+  BlockNumber pages;
   EState *executor;
   ResultRelInfo *result;
 
+  void open_slot() {
+    if (found == nullptr) found = MakeSingleTupleTableSlot(RelationGetDescr(relation), table_slot_callbacks(relation));
+  }
+
   void open_scan(int keys) {
-    if (index == nullptr) {
-      index = index_open(shape->index, AccessShareLock);
-      found = MakeSingleTupleTableSlot(RelationGetDescr(relation), table_slot_callbacks(relation));
-    }
+    open_slot();
+    if (index == nullptr) index = index_open(shape->index, AccessShareLock);
     if (scan != nullptr && scan->numberOfKeys == keys) return;
     if (scan != nullptr) index_endscan(scan);
     scan = begin_index_scan(relation, index, snapshot, keys);
@@ -230,6 +234,24 @@ struct Table::State {
     return next();
   }
 
+  bool has_key(const TableRow &row, const Datum *key) const {
+    if (DatumGetInt64(row.values[0]) != DatumGetInt64(key[0])) return false;
+    for (int i = 1; i < shape->key_columns; i++)
+      if (DatumGetInt32(row.values[i]) != DatumGetInt32(key[i])) return false;
+    return true;
+  }
+
+  // A place may hold another row by now, or none: the row was changed, and its old version is gone.
+  TableRow find_at(const Datum *key, ItemPointerData place) {
+    TableRow row;
+    if (pages == 0) pages = RelationGetNumberOfBlocks(relation);
+    if (ItemPointerGetBlockNumberNoCheck(&place) >= pages) return row;
+    open_slot();
+    ExecClearTuple(found);
+    if (table_tuple_fetch_row_version(relation, &place, snapshot, found)) read(row, found);
+    return row && has_key(row, key) ? row : TableRow{};
+  }
+
   void insert(const Datum *values, const char *nulls, int count) {
     open_indexes();
     TupleDesc columns = RelationGetDescr(relation);
@@ -269,10 +291,8 @@ struct Table::State {
 
   void close() {
     if (scan != nullptr) index_endscan(scan);
-    if (index != nullptr) {
-      ExecDropSingleTupleTableSlot(found);
-      index_close(index, NoLock);
-    }
+    if (found != nullptr) ExecDropSingleTupleTableSlot(found);
+    if (index != nullptr) index_close(index, NoLock);
     if (changed != nullptr) ExecDropSingleTupleTableSlot(changed);
     if (executor != nullptr) {
       // Both are of row triggers only.
@@ -311,6 +331,14 @@ Table::~Table() {
 }
 
 TableRow Table::find(const Datum *key) { return find_first(key, state_->shape->key_columns); }
+
+TableRow Table::find(const Datum *key, const ItemPointerData &place) {
+  State *s = state_;
+  const ItemPointerData at = place;
+  if (at.ip_posid == InvalidOffsetNumber) return find(key);
+  const TableRow row = call([=] { return s->find_at(key, at); });
+  return row ? row : find(key);
+}
 
 TableRow Table::find_first(const Datum *key, int columns) {
   State *s = state_;

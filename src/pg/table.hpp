@@ -35,7 +35,7 @@ struct TableShape {
 
 // A row as it was read: column i is values[i], nulls[i]. Lives in the memory context that was current then.
 struct TableRow {
-  HeapTuple tuple = nullptr;   // null: there is none
+  HeapTuple tuple = nullptr;   // null: there is none; t_self: its place
   Datum *values = nullptr;
   bool *nulls = nullptr;
   explicit operator bool() const { return tuple != nullptr; }
@@ -93,8 +93,10 @@ class Table {
   Table(const Table &) = delete;
   Table &operator=(const Table &) = delete;
 
-  // The visible row with this key (key_columns values).
+  // The visible row with this key (key_columns values, of the shape's first columns).
   TableRow find(const Datum *key);
+  // The same, looked for first where it was once: tuple->t_self then.
+  TableRow find(const Datum *key, const ItemPointerData &place);
   // The visible rows whose keys begin with `columns` values, in order; each later one by next(), until there is none.
   TableRow find_first(const Datum *key, int columns);
   TableRow next();

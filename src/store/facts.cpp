@@ -1,7 +1,6 @@
 #include "store/facts.hpp"
 
 #include "store/home.hpp"
-#include "store/key_arrays.hpp"
 #include "store/pauses.hpp"
 #include "store/schedules.hpp"
 
@@ -29,33 +28,10 @@ constinit pg::Query select_home{
 constinit pg::Query first_task{"SELECT t.home FROM tasker.tasks t WHERE t.task_id > $1 ORDER BY t.task_id LIMIT 1", 1, {INT8OID}};
 constinit pg::Query foreign_task{"SELECT 1 FROM tasker.tasks t WHERE t.live AND t.home <> $1 LIMIT 1", 1, {INT8OID}};
 
-// OFFSET 0 keeps the planner from turning a look-up by key into a walk through everything that is live.
-// A step with one parent is ready when that parent is done; with more, when its counter is zero.
-constinit pg::Query select_ready{
-    "SELECT t.task_id, s.step_no, s.element, t.named_task_id, t.priority + d.priority, t.owner::oid, greatest(s.next_attempt_at, t.run_at),"
-    " d.handler_type NOT IN ('sql', 'noop'), d.handler_type = 'noop'"
-    " FROM unnest($1) WITH ORDINALITY AS u(task_id, ord)"
-    " CROSS JOIN LATERAL (SELECT * FROM tasker.tasks x WHERE x.task_id = u.task_id OFFSET 0) t"
-    " CROSS JOIN LATERAL (SELECT * FROM tasker.workflow_steps x WHERE x.task_id = t.task_id OFFSET 0) s"
-    " CROSS JOIN LATERAL (SELECT * FROM tasker.named_steps x WHERE x.named_task_id = t.named_task_id AND x.step_no = s.step_no OFFSET 0) d"
-    " WHERE t.live AND NOT t.paused AND t.home = $2 AND (s.state IN ('pending', 'error') AND NOT s.permanent AND s.waiting_on = 0"
-    " AND (s.state = 'pending' OR d.retryable AND s.attempts < coalesce(s.max_attempts, d.max_attempts))"
-    // What waits to be claimed has been offered. A signal that came meanwhile is looked for.
-    " AND NOT (d.handler_type = 'external' AND EXISTS (SELECT FROM tasker.queue_items q WHERE q.task_id = s.task_id AND q.step_no = s.step_no AND q.element = s.element))"
-    " AND (cardinality(d.parents) <> 1 OR EXISTS (SELECT FROM tasker.workflow_steps p WHERE p.task_id = s.task_id AND p.step_no = d.parents[1]"
-    "      AND p.element = -1 AND p.state IN ('complete', 'resolved_manually', 'skipped')))"
-    "  OR s.state = 'in_progress' AND d.handler_type = 'signal' AND EXISTS (SELECT FROM tasker.signals g WHERE g.task_id = s.task_id AND g.used_by IS NULL AND s.step_no = ANY (g.steps)))"
-    " ORDER BY u.ord, s.step_no",
-    2, {INT8ARRAYOID, INT8OID}};
-constinit pg::Query select_watched{
-    "SELECT t.task_id FROM unnest($1) AS u(task_id) CROSS JOIN LATERAL (SELECT * FROM tasker.tasks x WHERE x.task_id = u.task_id OFFSET 0) t"
-    " WHERE t.live AND (t.failing OR t.uneven)", 1,
-    {INT8ARRAYOID}};
-
 constinit pg::Query select_page{
-    "SELECT - t.priority, t.task_id, t.home, t.named_task_id FROM tasker.tasks t WHERE t.runnable AND (- t.priority, t.task_id) > ($1, $2)"
+    "SELECT - t.priority, t.task_id, t.home, t.named_task_id FROM tasker.tasks t WHERE t.runnable AND (- t.priority, t.task_id) > ($1, $2) AND t.task_id >= $4"
     " ORDER BY - t.priority, t.task_id LIMIT $3",
-    3, {INT4OID, INT8OID, INT8OID}};
+    4, {INT4OID, INT8OID, INT8OID, INT8OID}};
 constinit pg::Query select_any_live{"SELECT 1 FROM tasker.tasks t WHERE t.live LIMIT 1", 0, {}};
 
 TaskRow read_task(const pg::Rows &r, std::uint64_t i) {
@@ -177,38 +153,8 @@ Home load_home(bool thorough) {
   return home;
 }
 
-std::vector<Hint> ready_steps(const std::vector<std::int64_t> &task_ids, std::int64_t nonce) {
-  std::vector<Hint> out;
-  if (task_ids.empty()) return out;
-  const Datum ids = id_array(task_ids);
-  const pg::Result ready = pg::execute(select_ready, pg::Params().datum(ids).int8(nonce));
-  const pg::Rows &r = ready.rows;
-  const TimestampTz now = GetCurrentTimestamp();
-  out.reserve(r.size());
-  for (std::uint64_t i = 0; i < r.size(); i++) {
-    Hint hint{};
-    hint.key = {r.int8(i, 1), r.int4(i, 2), r.int4(i, 3)};
-    hint.named_task_id = r.int4(i, 4);
-    hint.priority = r.int4(i, 5);
-    hint.owner = r.oid(i, 6);
-    hint.due = r.is_null(i, 7) ? 0 : r.timestamp(i, 7);
-    hint.outside = r.boolean(i, 8);
-    hint.noop = r.boolean(i, 9);
-    hint.kind = hint.due > now ? HintKind::kTimer : HintKind::kStep;
-    out.push_back(hint);
-  }
-  const pg::Result watched = pg::execute(select_watched, pg::Params().datum(ids));
-  for (std::uint64_t i = 0; i < watched.rows.size(); i++) {
-    Hint hint{};
-    hint.key.task_id = watched.rows.int8(i, 1);
-    hint.kind = HintKind::kWatch;
-    out.push_back(hint);
-  }
-  return out;
-}
-
 std::vector<std::int64_t> runnable_page(std::int64_t nonce, PagePosition &position, int limit) {
-  const pg::Result page = pg::execute(select_page, pg::Params().int4(position.rank).int8(position.task_id).int8(limit));
+  const pg::Result page = pg::execute(select_page, pg::Params().int4(position.rank).int8(position.task_id).int8(limit).int8(position.from));
   std::vector<std::int64_t> out;
   for (std::uint64_t i = 0; i < page.rows.size(); i++) {
     position.rank = page.rows.int4(i, 1);

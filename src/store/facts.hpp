@@ -22,6 +22,7 @@ struct TaskRow {
   bool live = false, paused = false, failing = false, uneven = false;
   TimestampTz run_at = 0;
   std::optional<TimestampTz> deadline_at;
+  ItemPointerData place{};  // of the row, where known: see pg::Table::find
 };
 
 struct StepRow {
@@ -31,6 +32,7 @@ struct StepRow {
   std::optional<int> max_attempts;  // of the row; else the definition's
   bool permanent = false;
   std::optional<TimestampTz> started_at, finished_at, next_attempt_at;
+  ItemPointerData place{};
 };
 
 struct TaskFacts {
@@ -57,13 +59,14 @@ struct Home {
 // thorough: looks at every live task for one of another database (a dispatcher's start); else at the first task only.
 Home load_home(bool thorough);
 
-// What the dispatcher reads. ready_steps gives a hint for each step of these tasks that is ready as far as its
+// What the dispatcher reads. ready_steps (ready.cpp) gives a hint for each step of these tasks that is ready as far as its
 // own row and its parents go (kStep), or becomes so at a known time (kTimer); and kWatch for tasks that need watching.
 std::vector<Hint> ready_steps(const std::vector<std::int64_t> &task_ids, std::int64_t nonce);
 
 struct PagePosition {
   int rank = INT_MIN;  // minus the priority
   std::int64_t task_id = 0;
+  std::int64_t from = 0;  // no task before that id
 };
 // The next `limit` runnable tasks in order of priority, then id; moves the position. Fewer than limit: the end. 0 stands for
 // one that is not to run here now.

@@ -12,6 +12,7 @@ constinit int pending_count = 0;
 constinit std::int64_t finished[kMaxHints] = {};
 constinit int finished_count = 0;
 constinit bool sweep_wanted = false;
+constinit std::int64_t lost_from = kNoTask;  // of what is to be swept: the lowest task id
 constinit bool announce = false;
 constinit bool pauses_moved = false;
 constinit int my_database = -1;  // cached index, checked before use
@@ -19,7 +20,11 @@ constinit int my_database = -1;  // cached index, checked before use
 void clear() noexcept {
   pending_count = finished_count = 0;
   sweep_wanted = announce = pauses_moved = false;
+  lost_from = kNoTask;
 }
+
+// Those that name no task are of something every sweep looks at.
+std::int64_t lowest(std::int64_t id, const Hint &lost) noexcept { return lost.key.task_id > 0 ? std::min(id, lost.key.task_id) : id; }
 
 bool knows_database() noexcept {
   return my_database >= 0 && database_slot(my_database).database == MyDatabaseId && database_slot(my_database).state != DatabaseState::kFree;
@@ -34,7 +39,8 @@ bool is_idle(const Hint &hint, DatabaseSlot &slot) noexcept {
 // Fills the ring and wakes whoever must look at it: the dispatcher not for a timer that is due after it wakes by itself.
 // It publishes that moment after its last look at the ring, and takes it back before the next: see Dispatcher::run.
 // Loads, stores, one lock, latches: nothing here can raise.
-void deliver(const Hint *hints, int count, bool sweep, bool create, bool pauses) noexcept {
+// `sweep`: of tasks from the id `from` on.
+void deliver(const Hint *hints, int count, bool sweep, std::int64_t from, bool create, bool pauses) noexcept {
   bool wake_up_launcher = false;
   if (!knows_database()) {
     LWLockAcquire(shared->registry, LW_EXCLUSIVE);
@@ -55,12 +61,16 @@ void deliver(const Hint *hints, int count, bool sweep, bool create, bool pauses)
     urgent = urgent || hints[i].kind != HintKind::kTimer || static_cast<std::uint64_t>(hints[i].due) < wakes_at || slot.ring_count >= kRingSize / 2;
     if (slot.ring_count == kRingSize) {
       slot.sweep = true;
-      break;
+      slot.sweep_from = lowest(slot.sweep_from, hints[i]);
+      continue;
     }
     slot.ring[(slot.ring_head + slot.ring_count) % kRingSize] = hints[i];
     slot.ring_count++;
   }
-  if (sweep) slot.sweep = true;
+  if (sweep) {
+    slot.sweep = true;
+    slot.sweep_from = std::min(slot.sweep_from, from);
+  }
   const int dispatcher = slot.dispatcher_proc;
   const bool pauses_only = pauses && count == 0 && !sweep;
   if ((dispatcher < 0 && !pauses_only) || create) {
@@ -88,13 +98,13 @@ void tell_of_ends() noexcept {
   }
   if (my_database < 0 || !database_slot(my_database).awaits_ends) return;
   const Hint hint{{0, 0, -1}, 0, 0, 0, InvalidOid, HintKind::kSchedules};
-  deliver(&hint, 1, false, false, false);
+  deliver(&hint, 1, false, kNoTask, false, false);
 }
 
 extern "C" void at_transaction_end(XactEvent event, void *) {
   switch (event) {
     case XACT_EVENT_COMMIT:
-      if (pending_count > 0 || sweep_wanted || announce || pauses_moved) deliver(pending, pending_count, sweep_wanted, announce, pauses_moved);
+      if (pending_count > 0 || sweep_wanted || announce || pauses_moved) deliver(pending, pending_count, sweep_wanted, lost_from, announce, pauses_moved);
       tell_of_ends();
       broadcast_finished();
       clear();
@@ -112,16 +122,23 @@ extern "C" void at_transaction_end(XactEvent event, void *) {
 }  // namespace
 
 void add_hint(const Hint &hint) {
-  if (shared == nullptr || sweep_wanted) return;
-  if (pending_count == kMaxHints) {
+  if (shared == nullptr) return;
+  if (!sweep_wanted && pending_count == kMaxHints) {
     sweep_wanted = true;
+    for (const Hint &lost : pending) lost_from = lowest(lost_from, lost);
     pending_count = 0;
+  }
+  if (sweep_wanted) {
+    lost_from = lowest(lost_from, hint);
     return;
   }
   pending[pending_count++] = hint;
 }
 
-void request_sweep() { sweep_wanted = shared != nullptr; }
+void request_sweep() {
+  sweep_wanted = shared != nullptr;
+  lost_from = 0;
+}
 
 void task_finished(std::int64_t task_id) {
   if (shared == nullptr) return;
@@ -138,7 +155,7 @@ void note_pauses_changed() { pauses_moved = shared != nullptr; }
 bool pauses_changed_here() { return pauses_moved; }
 
 void push_pauses_changed_now() {
-  if (shared != nullptr) deliver(nullptr, 0, false, false, true);
+  if (shared != nullptr) deliver(nullptr, 0, false, kNoTask, false, true);
 }
 
 std::uint64_t pause_generation() {
@@ -153,18 +170,19 @@ std::uint64_t pause_generation() {
 void register_hint_callback() { RegisterXactCallback(at_transaction_end, nullptr); }
 
 void push_hints_now(const Hint *hints, int count) {
-  if (shared != nullptr) deliver(hints, count, false, false, false);
+  if (shared != nullptr) deliver(hints, count, false, kNoTask, false, false);
 }
 
-int take_hints(int database_index, Hint *out, int limit, bool *sweep) {
+int take_hints(int database_index, Hint *out, int limit, std::optional<std::int64_t> *lost) {
   DatabaseSlot &slot = database_slot(database_index);
   LockGuard guard(ring_lock(database_index), LW_EXCLUSIVE);
   const int count = slot.ring_count < limit ? slot.ring_count : limit;
   for (int i = 0; i < count; i++) out[i] = slot.ring[(slot.ring_head + i) % kRingSize];
   slot.ring_head = (slot.ring_head + count) % kRingSize;
   slot.ring_count -= count;
-  *sweep = slot.sweep;
+  if (slot.sweep) *lost = slot.sweep_from;
   slot.sweep = false;
+  slot.sweep_from = kNoTask;
   return count;
 }
 

@@ -7,6 +7,8 @@
 // everything here does nothing.
 #pragma once
 
+#include <optional>
+
 #include "store/shared_state.hpp"
 
 namespace tasker::store {
@@ -34,7 +36,8 @@ void register_hint_callback();
 // Sends hints at once, outside of any transaction (workers).
 void push_hints_now(const Hint *hints, int count);
 
-// The dispatcher's side: takes up to `limit` hints; `sweep` tells that some were lost.
-int take_hints(int database_index, Hint *out, int limit, bool *sweep);
+// The dispatcher's side: takes up to `limit` hints. `lost` tells that some were, or that somebody asked for a sweep: none of them was
+// of a task before that id.
+int take_hints(int database_index, Hint *out, int limit, std::optional<std::int64_t> *lost);
 
 }  // namespace tasker::store

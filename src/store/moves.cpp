@@ -77,9 +77,36 @@ void for_each_row(const Hops &hops, Write write) {
   }
 }
 
-void write_step_history(const std::vector<StepMove> &moves, Oid state_type) {
-  pg::TableRows rows;
+// Begun and completed at once, and nothing more to say of it than the row itself does: see tables.sql, task_moves.
+inline constexpr int kToldByRow = 2;
+bool told_by_row(const StepMove &move) {
+  return move.from == core::StepState::kPending && move.hops.size() == kToldByRow && is_plain_begin(move.hops[0]) && move.hops[0].attempt == move.attempts &&
+         move.hops[1].to == core::StepState::kComplete && move.hops[1].metadata.empty() && move.started_at == move.hops[0].at && move.finished_at == move.hops[1].at;
+}
+
+bool told_by_row(const TaskMove &move, const std::vector<Hop<core::TaskState>> &hops, const pg::TableRow &row, TimestampTz finished_at) {
+  return move.from == core::TaskState::kPending && hops.size() == kToldByRow && is_plain_begin(hops[0]) && hops[1].to == core::TaskState::kComplete &&
+         hops[1].metadata.empty() && row.nulls[task_column::kStartedAt] && move.started_at == hops[0].at && hops[1].at == finished_at;
+}
+
+// What a row has told itself, written now that it has moved again.
+void write_step_down(pg::TableRows &history, const pg::TableRow &row, Oid state_type) {
+  using namespace step_column;
+  if (DatumGetInt32(row.values[kUntold]) == 0) return;
+  history.add({row.values[kTaskId], row.values[kStepNo], row.values[kElement], Int32GetDatum(DatumGetInt32(row.values[kMoves]) * 10),
+               state_datum(state_type, core::StepState::kPending), row.values[kState], metadata_datum({}), row.values[kFinishedAt], row.values[kStartedAt],
+               row.values[kAttempts]});
+}
+void write_task_down(pg::TableRows &history, const pg::TableRow &row, Oid state_type) {
+  using namespace task_column;
+  if (DatumGetInt32(row.values[kUntold]) == 0) return;
+  history.add({row.values[kTaskId], Int32GetDatum(DatumGetInt32(row.values[kMoves]) * 10), state_datum(state_type, core::TaskState::kPending), row.values[kState],
+               metadata_datum({}), row.values[kFinishedAt], row.values[kStartedAt]});
+}
+
+void write_step_history(const std::vector<StepMove> &moves, Oid state_type, pg::TableRows &rows) {
   for (const StepMove &move : moves) {
+    if (told_by_row(move)) continue;
     core::StepState state = move.from;
     int number = move.expected_moves;
     for_each_row(move.hops, [&](const Hop<core::StepState> *begin, const Hop<core::StepState> &hop, int count) {
@@ -95,7 +122,7 @@ void write_step_history(const std::vector<StepMove> &moves, Oid state_type) {
       state = hop.to;
     });
   }
-  pg::Table(step_moves_table, pg::Table::Use::kWrite).insert(rows);
+  if (rows.size() > 0) pg::Table(step_moves_table, pg::Table::Use::kWrite).insert(rows);
 }
 
 // The row after a move. Everything an earlier run or another process may have written meanwhile is in `row`.
@@ -112,6 +139,7 @@ pg::RowChange change_of(const StepMove &move, const pg::TableRow &row, Oid state
   change.int4(kAttempts, move.attempts);
   change.int4(kGeneration, move.generation);
   change.boolean(kPermanent, move.permanent);
+  change.int4(kUntold, told_by_row(move) ? kToldByRow : 0);
   if (move.max_attempts && *move.max_attempts == 0) change.set_null(kMaxAttempts);
   else if (move.max_attempts) change.int4(kMaxAttempts, *move.max_attempts);
   if (state == core::StepState::kPending) {
@@ -129,13 +157,15 @@ pg::RowChange change_of(const StepMove &move, const pg::TableRow &row, Oid state
   return change;
 }
 
-bool move_step(pg::Table &steps, const StepMove &move, Oid state_type) {
-  pg::TableRow row = find_step(steps, move.key);
+bool move_step(pg::Table &steps, const StepMove &move, Oid state_type, pg::TableRows &history) {
+  pg::TableRow row = find_step(steps, move.key, move.place);
   const Datum result = move.result.value_or(Datum(0));
   const Datum error = move.error && !move.error->empty() ? pg::jsonb_datum(*move.error) : Datum(0);
   while (row && DatumGetInt32(row.values[step_column::kMoves]) == move.expected_moves) {
     const auto wrote = steps.update(row, change_of(move, row, state_type, result, error));
-    if (wrote != pg::Table::Wrote::kChanged) return wrote == pg::Table::Wrote::kDone;
+    if (wrote == pg::Table::Wrote::kChanged) continue;
+    if (wrote == pg::Table::Wrote::kDone) write_step_down(history, row, state_type);
+    return wrote == pg::Table::Wrote::kDone;
   }
   return false;
 }
@@ -147,6 +177,8 @@ struct TaskChange {
   bool was_over = false, has_deadline = false;
   int named_task_id = 0;
   TimestampTz finished_at = 0;
+  std::vector<Hop<core::TaskState>> hops;  // with the completion
+  bool told = false;                       // by the row
 };
 
 TaskChange change_of(const TaskMove &move, const pg::TableRow &row, Oid state_type) {
@@ -174,10 +206,14 @@ TaskChange change_of(const TaskMove &move, const pg::TableRow &row, Oid state_ty
   if (row.nulls[kStartedAt] && move.started_at) change.timestamp(kStartedAt, *move.started_at);
   if (over) {
     out.finished_at = GetCurrentTimestamp();
-    change.timestamp(kFinishedAt, out.finished_at);
+    if (!out.was_over || completes || !move.hops.empty()) change.timestamp(kFinishedAt, out.finished_at);
   } else if (!row.nulls[kFinishedAt]) {
     change.set_null(kFinishedAt);
   }
+  out.hops = move.hops;
+  if (out.moved.completed_now) out.hops.push_back({out.moved.state, out.finished_at, {}});
+  out.told = told_by_row(move, out.hops, row, out.finished_at);
+  if (!out.hops.empty()) change.int4(kUntold, out.told ? kToldByRow : 0);
   // What failed on the way is in the history of a task that ended well.
   const bool keeps_error = flag(kLive) && !row.nulls[kError];
   const bool has_error = move.error && !move.error->empty();
@@ -193,12 +229,13 @@ TaskChange change_of(const TaskMove &move, const pg::TableRow &row, Oid state_ty
   return out;
 }
 
-std::optional<TaskChange> move_task(pg::Table &tasks, const TaskMove &move, Oid state_type) {
-  pg::TableRow row = find_task(tasks, move.task_id);
+std::optional<TaskChange> move_task(pg::Table &tasks, const TaskMove &move, Oid state_type, pg::TableRows &history) {
+  pg::TableRow row = find_task(tasks, move.task_id, move.place);
   while (row && DatumGetInt32(row.values[task_column::kMoves]) == move.expected_moves) {
     TaskChange change = change_of(move, row, state_type);
     const auto wrote = tasks.update(row, change.change);
     if (wrote == pg::Table::Wrote::kDone) {
+      if (!change.hops.empty()) write_task_down(history, row, state_type);
       const bool ended = change.finished_at != 0 && !(change.was_over && move.hops.empty());
       const auto began = row.nulls[task_column::kStartedAt] ? move.started_at : DatumGetTimestampTz(row.values[task_column::kStartedAt]);
       const TimestampTz at = change.moved.completed_now || move.hops.empty() ? change.finished_at : move.hops.back().at;
@@ -220,15 +257,16 @@ std::size_t move_steps(const std::vector<StepMove> &moves) {
   if (moves.empty()) return 0;
   for (const StepMove &move : moves) check_hops(move);
   std::size_t moved = 0;
+  pg::TableRows history;
   Oid state_type;
   {
     pg::Table steps(steps_table, pg::Table::Use::kWrite);
     state_type = steps.type(step_column::kState);
     for (const StepMove &move : moves)
-      if (move_step(steps, move, state_type)) moved++;
+      if (move_step(steps, move, state_type, history)) moved++;
   }
   if (moved == moves.size()) {
-    write_step_history(moves, state_type);
+    write_step_history(moves, state_type, history);
     if (events_wanted()) record_step_events(moves);
   }
   return moved;
@@ -246,17 +284,16 @@ std::vector<MovedTask> move_tasks(const std::vector<TaskMove> &moves) {
     pg::Table tasks(tasks_table, pg::Table::Use::kWrite);
     const Oid state_type = tasks.type(task_column::kState);
     for (const TaskMove &move : moves) {
-      const std::optional<TaskChange> done = move_task(tasks, move, state_type);
+      const std::optional<TaskChange> done = move_task(tasks, move, state_type, rows);
       if (!done) continue;
       const MovedTask &moved = done->moved;
-      auto hops = move.hops;
-      if (moved.completed_now) hops.push_back({moved.state, done->finished_at, {}});
       core::TaskState before = move.from;
       int number = move.expected_moves;
-      for_each_row(hops, [&](const Hop<core::TaskState> *begin, const Hop<core::TaskState> &hop, int count) {
+      for_each_row(done->hops, [&](const Hop<core::TaskState> *begin, const Hop<core::TaskState> &hop, int count) {
         if (tells && begin != nullptr) happened.push_back({{moved.task_id, 0, -1}, (number + 1) * 10, core::event_of(before, begin->to), begin->at});
         number += count;
         if (tells) happened.push_back({{moved.task_id, 0, -1}, number * 10, core::event_of(begin == nullptr ? before : begin->to, hop.to), hop.at});
+        if (done->told) return;
         rows.add({Int64GetDatum(moved.task_id), Int32GetDatum(number * 10), state_datum(state_type, before), state_datum(state_type, hop.to), metadata_datum(hop.metadata),
                   TimestampTzGetDatum(hop.at)});
         if (begin == nullptr) rows.add_null();

@@ -12,6 +12,15 @@
 #include "pg/spi.hpp"
 #include "store/keys.hpp"
 
+// The history in the form of its tables, with what the rows of tasks and steps tell by themselves: see tables.sql, task_moves.
+#define TASKER_TASK_MOVES                                                                                         \
+  "(SELECT m.task_id, m.sort_key, m.from_state, m.to_state, m.metadata, m.created_at, m.begun_at FROM tasker.task_moves m" \
+  " UNION ALL SELECT r.task_id, 10 * r.moves, 'pending', r.state, '{}', r.finished_at, r.started_at FROM tasker.tasks r WHERE r.untold > 0)"
+#define TASKER_STEP_MOVES                                                                                         \
+  "(SELECT m.task_id, m.step_no, m.element, m.sort_key, m.from_state, m.to_state, m.metadata, m.created_at, m.begun_at, m.attempt FROM tasker.step_moves m" \
+  " UNION ALL SELECT r.task_id, r.step_no, r.element, 10 * r.moves, 'pending', r.state, '{}', r.finished_at, r.started_at, r.attempts"       \
+  "   FROM tasker.workflow_steps r WHERE r.untold > 0)"
+
 namespace tasker::store {
 
 template <class State>
@@ -40,6 +49,7 @@ struct StepMove {
   std::optional<TimestampTz> started_at, finished_at, next_attempt_at;
   std::optional<Datum> result;      // jsonb
   std::optional<std::string> error;  // JSON text
+  ItemPointerData place{};  // of the row, where it was read
 };
 
 // How many rows moved; less than moves.size() means that somebody else was faster. Raises TK004 for a move the table in
@@ -59,6 +69,7 @@ struct TaskMove {
   bool unpark = false;           // runnable again
   std::optional<std::string> error;  // kept when one is there
   std::optional<TimestampTz> started_at;
+  ItemPointerData place{};
 };
 
 struct MovedTask {

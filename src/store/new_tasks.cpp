@@ -10,14 +10,15 @@ namespace tasker::store {
 namespace {
 
 // All columns of tasker.tasks, in the order in which a row is made below.
-constinit pg::TableShape new_tasks_table{"tasks", "tasks_pkey", 1, 29,
+constinit pg::TableShape new_tasks_table{"tasks", "tasks_pkey", 1, 30,
                                          {"task_id", "home", "named_task_id", "owner", "created_by", "priority", "state", "moves", "sinks_left", "live", "runnable",
                                           "paused", "failing", "uneven", "run_at", "created_at", "started_at", "finished_at", "deadline_seconds", "deadline_at",
-                                          "context", "error", "initiator", "source_system", "reason", "correlation_id", "idempotency_key", "tags", "bypass_steps"}};
+                                          "context", "error", "initiator", "source_system", "reason", "correlation_id", "idempotency_key", "tags", "bypass_steps", "untold"}};
 inline constexpr int kStateColumn = 6;
 // Those of tasker.workflow_steps that are not null when a step is new.
-constinit pg::TableShape new_steps_table{"workflow_steps", "workflow_steps_pkey", 3, 11,
-                                         {"task_id", "step_no", "element", "state", "moves", "attempts", "generation", "waiting_on", "crashes", "old_crashes", "permanent"}};
+constinit pg::TableShape new_steps_table{"workflow_steps", "workflow_steps_pkey", 3, 12,
+                                         {"task_id", "step_no", "element", "state", "moves", "attempts", "generation", "waiting_on", "crashes", "old_crashes", "permanent",
+                                          "untold"}};
 inline constexpr int kStepStateColumn = 3;
 inline constexpr std::size_t kStepsAtOnce = 4096;  // bounds the memory of many tasks with many steps
 
@@ -65,7 +66,7 @@ void insert_steps(const CompiledDefinition &definition, const std::vector<NewTas
     for (const CompiledStep &step : definition.steps) {
       const int parents = static_cast<int>(step.parents.size());
       rows.add({Int64GetDatum(task.task_id), Int32GetDatum(step.step_no), Int32GetDatum(-1), pending, none, none, none, Int32GetDatum(parents > 1 ? parents : 0), none, none,
-                BoolGetDatum(false)});
+                BoolGetDatum(false), none});
       if (++waiting < kStepsAtOnce) continue;
       table.insert(rows);
       rows = {};
@@ -106,7 +107,7 @@ void insert_tasks(const CompiledDefinition &definition, const NewTaskTerms &term
       rows.add({terms.correlation_id ? pg::text_datum(*terms.correlation_id) : correlation_ids.next()});
       if (task.idempotency_key != nullptr) rows.add({pg::text_datum(*task.idempotency_key)});
       else rows.add_null();
-      rows.add({tags, bypass});
+      rows.add({tags, bypass, none});
     }
     table.insert(rows);
   }

@@ -37,6 +37,7 @@ TaskRow read_task(const pg::TableRow &row, Oid state_type) {
   t.uneven = DatumGetBool(row.values[kUneven]);
   t.run_at = DatumGetTimestampTz(row.values[kRunAt]);
   t.deadline_at = timestamp_or_null(row, kDeadlineAt);
+  t.place = row.tuple->t_self;
   return t;
 }
 
@@ -54,6 +55,7 @@ StepRow read_step(const pg::TableRow &row, const StepKey &key, Oid state_type) {
   s.permanent = DatumGetBool(row.values[kPermanent]);
   s.next_attempt_at = timestamp_or_null(row, kNextAttemptAt);
   s.started_at = timestamp_or_null(row, kStartedAt);
+  s.place = row.tuple->t_self;
   return s;
 }
 
@@ -65,8 +67,8 @@ struct LoadedTask {
   bool delayed = false;
 };
 
-std::optional<LoadedTask> load_task(pg::Table &tasks, std::int64_t task_id, MemoryContext context) {
-  const pg::TableRow row = find_task(tasks, task_id);
+std::optional<LoadedTask> load_task(pg::Table &tasks, const StepAt &step, MemoryContext context) {
+  const pg::TableRow row = find_task(tasks, step.task_id, step.places.task);
   if (!row) return std::nullopt;
   LoadedTask out;
   out.row = read_task(row, tasks.type(task_column::kState));
@@ -78,18 +80,18 @@ std::optional<LoadedTask> load_task(pg::Table &tasks, std::int64_t task_id, Memo
 
 }  // namespace
 
-std::vector<LoadedStep> load_steps(const std::vector<StepKey> &keys, MemoryContext context) {
+std::vector<LoadedStep> load_steps(const std::vector<StepAt> &wanted, MemoryContext context) {
   std::vector<LoadedStep> out;
-  if (keys.empty()) return out;
-  out.reserve(keys.size());
+  if (wanted.empty()) return out;
+  out.reserve(wanted.size());
   pg::Table tasks(tasks_table, pg::Table::Use::kRead), steps(steps_table, pg::Table::Use::kRead);
   const Oid state_type = steps.type(step_column::kState);
   std::unordered_map<std::int64_t, std::optional<LoadedTask>> loaded;
-  for (const StepKey &key : keys) {
+  for (const StepAt &key : wanted) {
     const auto [task, first] = loaded.try_emplace(key.task_id);
-    if (first) task->second = load_task(tasks, key.task_id, context);
+    if (first) task->second = load_task(tasks, key, context);
     if (!task->second) continue;
-    const pg::TableRow row = find_step(steps, key);
+    const pg::TableRow row = find_step(steps, key, key.places.step);
     if (!row) continue;
     LoadedStep l;
     l.task = task->second->row;

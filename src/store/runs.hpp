@@ -18,7 +18,7 @@ struct LoadedStep {
   bool delayed = false;                    // created with a later run_at: a timer row exists until the start
 };
 // Rows that no longer exist are left out; order as given.
-std::vector<LoadedStep> load_steps(const std::vector<StepKey> &keys, MemoryContext context);
+std::vector<LoadedStep> load_steps(const std::vector<StepAt> &wanted, MemoryContext context);
 
 // task_id → named_task_id of the tasks that exist.
 std::unordered_map<std::int64_t, int> definitions_of(const std::vector<std::int64_t> &task_ids);

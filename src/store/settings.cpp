@@ -18,6 +18,16 @@ void boolean(const char *name, const char *text, bool *value, GucContext context
   DefineCustomBoolVariable(name, text, nullptr, value, *value, context, 0, nullptr, nullptr, nullptr);
 }
 
+constexpr config_enum_entry kLogFormats[] = {{"text", static_cast<int>(LogFormat::kText), false}, {"json", static_cast<int>(LogFormat::kJson), false}, {nullptr, 0, false}};
+constexpr config_enum_entry kLogSteps[] = {{"none", static_cast<int>(LogSteps::kNone), false}, {"failures", static_cast<int>(LogSteps::kFailures), false},
+                                           {"all", static_cast<int>(LogSteps::kAll), false}, {nullptr, 0, false}};
+
+template <class Value>
+void choice(const char *name, const char *text, Value *value, const config_enum_entry *values, GucContext context) {
+  static_assert(sizeof(Value) == sizeof(int));
+  DefineCustomEnumVariable(name, text, nullptr, reinterpret_cast<int *>(value), static_cast<int>(*value), values, context, 0, nullptr, nullptr, nullptr);
+}
+
 }  // namespace
 
 void define_settings(bool preloading) {
@@ -39,6 +49,9 @@ void define_settings(bool preloading) {
   boolean("tasker.host_guard", "Holds a database whose host name or data directory has changed.", &s.host_guard, PGC_SIGHUP);
   integer("tasker.http_max_concurrency", "Most HTTP calls under way at once in a database.", &s.http_max_concurrency, 1, 10000, PGC_SIGHUP);
   integer("tasker.http_max_response", "Largest answer of an HTTP call.", &s.http_max_response_kb, 1, 1 << 20, PGC_SIGHUP, GUC_UNIT_KB);
+  boolean("tasker.intelligent_cache", "Keeps answers of costly insight functions for a while.", &s.intelligent_cache, PGC_SIGHUP);
+  choice("tasker.log_format", "Form of what tasker's workers write to the server's log.", &s.log_format, kLogFormats, PGC_SIGHUP);
+  choice("tasker.log_steps", "Attempts of which tasker's workers write a line to the server's log when they end.", &s.log_steps, kLogSteps, PGC_SIGHUP);
   integer("tasker.max_batch_duration", "How long short steps may share a transaction.", &s.max_batch_duration_ms, 0, 1000, PGC_SIGHUP, GUC_UNIT_MS);
   integer("tasker.max_concurrent_steps", "Most steps that run at once in a database.", &s.max_concurrent_steps, 1, 1024, PGC_SIGHUP);
   integer("tasker.max_context_size", "Largest context of a task.", &s.max_context_size_kb, 1, 1 << 20, PGC_SUSET, GUC_UNIT_KB);

@@ -3,7 +3,12 @@
 
 namespace tasker::store {
 
+enum class LogFormat : int { kText, kJson };
+enum class LogSteps : int { kNone, kFailures, kAll };
+
 struct Settings {
+  LogFormat log_format = LogFormat::kText;
+  LogSteps log_steps = LogSteps::kNone;
   int max_executors = 4;
   int executor_slots = 64;
   int reserved_worker_slots = 2;
@@ -31,6 +36,7 @@ struct Settings {
   int breaker_open_time_ms = 30'000;
   int breaker_max_open_time_ms = 600'000;
   bool predictive_retry = true;
+  bool intelligent_cache = true;
   bool start_held = false;
   bool host_guard = false;
   bool allow_superuser_tasks = false;

@@ -5,10 +5,10 @@ namespace tasker::store {
 constinit pg::TableShape tasks_table{"tasks", "tasks_pkey", 1, task_column::kCount,
                                      {"task_id", "home", "named_task_id", "owner", "priority", "state", "moves", "sinks_left", "live", "runnable", "paused",
                                       "failing", "uneven", "run_at", "created_at", "started_at", "finished_at", "deadline_seconds", "deadline_at", "context",
-                                      "error", "correlation_id"}};
+                                      "error", "correlation_id", "untold"}};
 constinit pg::TableShape steps_table{"workflow_steps", "workflow_steps_pkey", 3, step_column::kCount,
                                      {"task_id", "step_no", "element", "state", "moves", "attempts", "generation", "waiting_on", "crashes", "old_crashes",
-                                      "max_attempts", "permanent", "started_at", "finished_at", "next_attempt_at", "result", "error"}};
+                                      "max_attempts", "permanent", "started_at", "finished_at", "next_attempt_at", "result", "error", "untold"}};
 constinit pg::TableShape task_moves_table{"task_moves", "task_moves_pkey", 2, task_move_column::kCount,
                                           {"task_id", "sort_key", "from_state", "to_state", "metadata", "created_at", "begun_at"}};
 constinit pg::TableShape step_moves_table{"step_moves", "step_moves_pkey", 4, step_move_column::kCount,
@@ -44,21 +44,21 @@ pg::EnumShape &step_states() {
 
 }  // namespace
 
-pg::TableRow find_task(pg::Table &tasks, std::int64_t task_id) {
+pg::TableRow find_task(pg::Table &tasks, std::int64_t task_id, const ItemPointerData &place) {
   const Datum key[] = {Int64GetDatum(task_id)};
-  return tasks.find(key);
+  return tasks.find(key, place);
 }
 
 namespace {
 
-pg::TableRow find_by_step(pg::Table &table, const StepKey &key) {
+pg::TableRow find_by_step(pg::Table &table, const StepKey &key, const ItemPointerData &place = {}) {
   const Datum values[] = {Int64GetDatum(key.task_id), Int32GetDatum(key.step_no), Int32GetDatum(key.element)};
-  return table.find(values);
+  return table.find(values, place);
 }
 
 }  // namespace
 
-pg::TableRow find_step(pg::Table &steps, const StepKey &key) { return find_by_step(steps, key); }
+pg::TableRow find_step(pg::Table &steps, const StepKey &key, const ItemPointerData &place) { return find_by_step(steps, key, place); }
 pg::TableRow find_lease(pg::Table &leases, const StepKey &key) { return find_by_step(leases, key); }
 pg::TableRow find_transfer(pg::Table &transfers, const StepKey &key) { return find_by_step(transfers, key); }
 pg::TableRow find_timer(pg::Table &timers, const StepKey &key) { return find_by_step(timers, key); }

@@ -14,13 +14,13 @@ namespace tasker::store {
 namespace task_column {
 enum : int {
   kTaskId, kHome, kNamedTaskId, kOwner, kPriority, kState, kMoves, kSinksLeft, kLive, kRunnable, kPaused, kFailing, kUneven, kRunAt, kCreatedAt, kStartedAt,
-  kFinishedAt, kDeadlineSeconds, kDeadlineAt, kContext, kError, kCorrelationId, kCount
+  kFinishedAt, kDeadlineSeconds, kDeadlineAt, kContext, kError, kCorrelationId, kUntold, kCount
 };
 }
 namespace step_column {
 enum : int {
   kTaskId, kStepNo, kElement, kState, kMoves, kAttempts, kGeneration, kWaitingOn, kCrashes, kOldCrashes, kMaxAttempts, kPermanent, kStartedAt, kFinishedAt,
-  kNextAttemptAt, kResult, kError, kCount
+  kNextAttemptAt, kResult, kError, kUntold, kCount
 };
 }
 namespace task_move_column {
@@ -42,8 +42,9 @@ enum : int { kTaskId, kStepNo, kElement, kMoves, kBegunAt, kCount };
 
 extern pg::TableShape tasks_table, steps_table, task_moves_table, step_moves_table, timers_table, leases_table, transfers_table;
 
-pg::TableRow find_task(pg::Table &tasks, std::int64_t task_id);
-pg::TableRow find_step(pg::Table &steps, const StepKey &key);
+// `place`: where the row was once, or nowhere.
+pg::TableRow find_task(pg::Table &tasks, std::int64_t task_id, const ItemPointerData &place = {});
+pg::TableRow find_step(pg::Table &steps, const StepKey &key, const ItemPointerData &place = {});
 pg::TableRow find_lease(pg::Table &leases, const StepKey &key);
 pg::TableRow find_transfer(pg::Table &transfers, const StepKey &key);
 // The first timer of a step; the others by next().

@@ -4,6 +4,7 @@
 
 #include <cstring>
 
+#include "store/cache.hpp"
 #include "store/limit_figures.hpp"
 #include "store/settings.hpp"
 
@@ -29,6 +30,7 @@ extern "C" void request_memory() {
   RequestAddinShmemSpace(total_size());
   RequestNamedLWLockTranche("tasker", 3 + settings.max_databases);
   request_limit_figures();
+  request_cache_memory();
 }
 
 void initialise(char *memory) {
@@ -72,6 +74,7 @@ extern "C" void attach_memory() {
   databases = reinterpret_cast<DatabaseSlot *>(memory + databases_offset());
   executors = reinterpret_cast<ExecutorSlot *>(memory + executors_offset());
   attach_limit_figures();
+  attach_cache_memory();
   LWLockRelease(AddinShmemInitLock);
 }
 
@@ -100,6 +103,7 @@ int find_database(Oid database, bool create) {
   DatabaseSlot &slot = databases[vacant];
   slot.database = database;
   slot.state = DatabaseState::kUnknown;
+  slot.sweep_from = kNoTask;
   slot.wanted = slot.sweep = slot.stop = slot.held = slot.awaits_ends = false;
   slot.dispatcher_pid = 0;
   slot.dispatcher_proc = -1;

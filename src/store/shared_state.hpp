@@ -32,6 +32,17 @@ enum class HintKind : std::uint8_t {
   kSchedules,  // a schedule has changed, or a task has ended while one waited for that
 };
 
+// Where the rows of a step and of its task were when somebody read them; nowhere, where nobody has. Never a fact, either: a row is
+// looked for there first, see pg::Table::find.
+struct StepPlaces {
+  ItemPointerData task{}, step{};
+};
+struct StepAt : StepKey {
+  StepPlaces places;
+  StepAt() = default;
+  StepAt(const StepKey &key, const StepPlaces &where = {}) : StepKey(key), places(where) {}
+};
+
 // An id to look at, never a fact: whoever acts on a hint reads the tables first.
 struct Hint {
   StepKey key;
@@ -42,11 +53,13 @@ struct Hint {
   HintKind kind;
   bool outside = false;  // the step is not an executor's: see store::is_outside
   bool noop = false;     // its handler does nothing: as fast as can be, measured or not
+  StepPlaces places = {};
 };
 
 inline constexpr int kRingSize = 1024;
 inline constexpr int kMailboxSize = 128;
 inline constexpr int kWaitBuckets = 64;
+inline constexpr std::int64_t kNoTask = PG_INT64_MAX;   // higher than any id
 inline constexpr std::uint64_t kAwake = PG_INT64_MAX;  // later than any moment
 
 enum class DatabaseState : std::uint8_t {
@@ -65,7 +78,7 @@ struct DatabaseSlot {
   bool stop;               // the dispatcher and executors must leave
   bool held;
   bool awaits_ends;        // a schedule waits for the end of a task: the dispatcher is told of every one
-  bool sweep;              // hints were lost: look at everything
+  bool sweep;              // hints were lost: look at everything, but at no task before sweep_from
   bool starting;           // a dispatcher is registered and has not come or gone yet
   bool forgotten;          // being dropped for good
   int dispatcher_pid;
@@ -79,6 +92,7 @@ struct DatabaseSlot {
   pg_atomic_uint64 wakes_at;          // a TimestampTz: when the dispatcher looks again if nobody wakes it; kAwake: it does not sleep
   pg_atomic_uint32 watched_tasks;     // how many tasks it watches: with none, nobody tells it of settled steps
   pg_atomic_uint64 pause_generation;  // raised by whoever may have changed what is paused; see store/pauses.hpp
+  std::int64_t sweep_from;            // the lowest task id of a lost hint; 0: all tasks
   int ring_head, ring_count;
   Hint ring[kRingSize];
   CourierSlot courier;
@@ -86,10 +100,6 @@ struct DatabaseSlot {
 
 enum class ExecutorState : std::uint8_t { kFree, kStarting, kRunning, kExited };
 
-struct MailboxEntry {
-  StepKey key;
-  std::int32_t named_task_id;
-};
 
 // One executor. `assigned`, `taken`, `done` only grow: entries [done, taken) are being run, [taken, assigned)
 // wait and may be taken back by the dispatcher. The in-flight table is the union of [done, assigned).
@@ -101,7 +111,7 @@ struct ExecutorSlot {
   std::uint32_t generation;
   bool stop;                    // leave as soon as the batch is done
   std::uint64_t assigned, taken, done;
-  MailboxEntry mailbox[kMailboxSize];
+  StepAt mailbox[kMailboxSize];
   // What runs now. run_number is 0 outside user code; each handler call gets the next number.
   std::uint64_t run_number, last_run;
   std::uint64_t cancel_run, preempt_run;  // runs the dispatcher wants interrupted

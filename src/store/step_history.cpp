@@ -6,6 +6,7 @@
 
 #include "pg/fault.hpp"
 #include "pg/spi.hpp"
+#include "store/metric_totals.hpp"
 #include "store/step_stats.hpp"
 
 namespace tasker::store {
@@ -305,6 +306,7 @@ void write_history() {
   try {
     TASKER_FAULT("history.taken");
     add_to_history(counts);
+    add_to_totals(counts);
   } catch (...) {
     put_back(counts);
     throw;

@@ -2,7 +2,7 @@
 // what analytics are made of.
 //
 // Whoever has committed an outcome counts it in shared memory; the dispatcher writes the counts to tasker.step_history and
-// tasker.task_outcomes every few seconds. A crash loses those seconds, never more, and no step pays a write for it;
+// tasker.task_outcomes, and adds them to the totals (store/metric_totals.hpp), every few seconds. A crash loses those seconds, never more, and no step pays a write for it;
 // rebuild_analytics (insight/rebuild.hpp) counts past hours again from the transitions.
 #pragma once
 

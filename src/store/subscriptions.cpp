@@ -43,7 +43,9 @@ constinit pg::Query select_busy{
     // A delivery under way, or failed and told of, has nothing to be done for it; one that somebody has retried has.
     "SELECT s.subscription_id FROM tasker.event_subscription_rows s WHERE s.delivery_task_id IS NOT NULL AND NOT EXISTS (SELECT FROM tasker.tasks t"
     "   WHERE t.task_id = s.delivery_task_id AND CASE WHEN s.dead_at IS NULL THEN t.live ELSE t.state IN ('error', 'cancelled') END)"
-    " OR s.kind <> 'notify' AND s.paused_at IS NULL AND s.dead_at IS NULL AND " HAS_WAITING " ORDER BY s.subscription_id",
+    " OR s.kind <> 'notify' AND s.paused_at IS NULL AND s.dead_at IS NULL AND " HAS_WAITING
+    // More than store/traces.hpp lets wait.
+    " OR s.kind = 'traces' AND EXISTS (SELECT FROM tasker.event_outbox o WHERE o.subscription_id = s.subscription_id OFFSET 10000) ORDER BY s.subscription_id",
     0, {}};
 constinit pg::Query select_channels{
     "SELECT DISTINCT s.target FROM tasker.event_subscription_rows s WHERE s.kind = 'notify' AND s.paused_at IS NULL AND " HAS_WAITING, 0, {}};

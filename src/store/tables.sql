@@ -189,9 +189,10 @@ CREATE TABLE tasker.tasks (
   correlation_id text,
   idempotency_key text,
   tags text[] NOT NULL DEFAULT '{}',
-  bypass_steps text[] NOT NULL DEFAULT '{}'
+  bypass_steps text[] NOT NULL DEFAULT '{}',
+  untold integer NOT NULL DEFAULT 0
 ) WITH (fillfactor = 70, autovacuum_vacuum_scale_factor = 0.01, autovacuum_vacuum_cost_delay = 0);
-COMMENT ON TABLE tasker.tasks IS 'One row per task. moves counts state changes; live and runnable are index predicates flipped at the end and at parking; failing: a step can no longer succeed by itself; uneven: a step was skipped, resolved or cancelled, so completion is decided by a full count instead of by sinks';
+COMMENT ON TABLE tasker.tasks IS 'One row per task. moves counts state changes; live and runnable are index predicates flipped at the end and at parking; failing: a step can no longer succeed by itself; uneven: a step was skipped, resolved or cancelled, so completion is decided by a full count instead of by sinks; untold: so many of its last moves are told by this row alone, see task_moves';
 CREATE INDEX tasks_runnable ON tasker.tasks ((- priority), task_id) WHERE runnable;
 -- Also for dead letters: live tasks and failed ones, never those that are done.
 CREATE INDEX tasks_open ON tasker.tasks (task_id) WHERE live OR failing;
@@ -215,11 +216,14 @@ CREATE TABLE tasker.workflow_steps (
   next_attempt_at timestamptz,
   result jsonb,
   error jsonb,
+  untold integer NOT NULL DEFAULT 0,
   PRIMARY KEY (task_id, step_no, element)
 ) WITH (fillfactor = 45, autovacuum_vacuum_scale_factor = 0.01, autovacuum_vacuum_cost_delay = 0);
-COMMENT ON TABLE tasker.workflow_steps IS 'One row per step of a task. element is -1 but for mapped steps; moves is the fence of every completing update; waiting_on counts unsatisfied parents of steps with two or more; permanent: the last failure forbids another attempt';
+COMMENT ON TABLE tasker.workflow_steps IS 'One row per step of a task. element is -1 but for mapped steps; moves is the fence of every completing update; waiting_on counts unsatisfied parents of steps with two or more; permanent: the last failure forbids another attempt; untold: so many of its last moves are told by this row alone, see step_moves';
 
--- What begins and ends in one transaction is one row: most of what is written of a step is its history.
+-- What begins and ends in one transaction is one row. And what began and completed in one, with nothing more to say of it, has none:
+-- the row of the task or step says when it began and ended. Before that row moves again, its history is written. Most steps go well
+-- and never move again, and most of what was written of a step was its history.
 CREATE TABLE tasker.task_moves (
   task_id bigint NOT NULL,
   sort_key integer NOT NULL,
@@ -230,7 +234,7 @@ CREATE TABLE tasker.task_moves (
   begun_at timestamptz,
   PRIMARY KEY (task_id, sort_key)
 ) WITH (autovacuum_vacuum_insert_scale_factor = 0.1);
-COMMENT ON TABLE tasker.task_moves IS 'Every state change of every task, append-only; sort_key is ten times the move number. A row with begun_at stands for two: from from_state to in_progress then (sort_key less ten), and on to to_state at created_at. The view task_transitions shows each';
+COMMENT ON TABLE tasker.task_moves IS 'Every state change of every task, append-only; sort_key is ten times the move number. A row with begun_at stands for two: from from_state to in_progress then (sort_key less ten), and on to to_state at created_at. A task with untold = 2 has told its last two moves itself: begun at started_at, complete at finished_at. The view task_transitions shows each move';
 
 CREATE TABLE tasker.step_moves (
   task_id bigint NOT NULL,
@@ -245,7 +249,7 @@ CREATE TABLE tasker.step_moves (
   attempt integer,
   PRIMARY KEY (task_id, step_no, element, sort_key)
 ) WITH (autovacuum_vacuum_insert_scale_factor = 0.1);
-COMMENT ON TABLE tasker.step_moves IS 'Every state change of every step, append-only; sort_key is ten times the move number. A row with begun_at stands for two: from from_state to in_progress then (sort_key less ten, metadata the attempt), and on to to_state at created_at. The view workflow_step_transitions shows each';
+COMMENT ON TABLE tasker.step_moves IS 'Every state change of every step, append-only; sort_key is ten times the move number. A row with begun_at stands for two: from from_state to in_progress then (sort_key less ten, metadata the attempt), and on to to_state at created_at. A step with untold = 2 has told its last two moves itself: begun at started_at, its attempts-th attempt, complete at finished_at. The view workflow_step_transitions shows each move';
 
 CREATE TABLE tasker.timers (
   task_id bigint NOT NULL,
@@ -461,6 +465,21 @@ CREATE TABLE tasker.task_outcomes (
 ) WITH (fillfactor = 70);
 COMMENT ON TABLE tasker.task_outcomes IS 'How many tasks of a definition came to a state in an hour; pending counts those that were created. started: those of them that had been started, whose time from start to end total_ms, max_ms and the lists measure, as in step_history. Gathered in memory and written by the dispatcher every few seconds';
 
+-- What counters are read from: no hour in it, so that nothing that ages, is removed or is counted again makes one smaller.
+CREATE TABLE tasker.metric_totals (
+  task_namespace_id integer NOT NULL REFERENCES tasker.task_namespaces,
+  name text NOT NULL,
+  subject text NOT NULL CHECK (subject IN ('attempts', 'pending', 'complete', 'error', 'cancelled', 'resolved_manually')),
+  number bigint NOT NULL,
+  successes bigint NOT NULL,
+  retries bigint NOT NULL,
+  total_ms float8 NOT NULL,
+  buckets integer[] NOT NULL DEFAULT '{}',
+  counts bigint[] NOT NULL DEFAULT '{}',
+  PRIMARY KEY (task_namespace_id, name, subject)
+) WITH (fillfactor = 50);
+COMMENT ON TABLE tasker.metric_totals IS 'All that was ever counted of a definition, all versions together, for the view metrics: attempts of its steps, or (subject a state) its tasks that came to that state; pending: that were created. successes: attempts that succeeded, or tasks that had been started; retries: attempts after the first. total_ms and the lists measure the successes, as in step_history. Written in the same transaction as that; never smaller, whatever is removed or rebuilt';
+
 CREATE TABLE tasker.batch_learnings (
   named_task_id integer NOT NULL,
   step_no integer NOT NULL,
@@ -516,7 +535,7 @@ CREATE TABLE tasker.event_subscription_rows (
   subscription_name text NOT NULL UNIQUE,
   owner regrole NOT NULL,
   created_by regrole NOT NULL,
-  kind text NOT NULL CHECK (kind IN ('notify', 'function', 'webhook')),
+  kind text NOT NULL CHECK (kind IN ('notify', 'function', 'webhook', 'traces')),
   target text NOT NULL,
   path text,
   max_attempts integer NOT NULL,
@@ -535,6 +554,7 @@ CREATE TABLE tasker.event_subscription_rows (
   in_flight integer NOT NULL DEFAULT 0,
   delivered bigint NOT NULL DEFAULT 0,
   failures bigint NOT NULL DEFAULT 0,
+  dropped bigint NOT NULL DEFAULT 0,
   last_delivered_at timestamptz,
   last_failed_at timestamptz,
   last_error text,
@@ -542,7 +562,7 @@ CREATE TABLE tasker.event_subscription_rows (
   changed_at timestamptz NOT NULL DEFAULT clock_timestamp(),
   CHECK ((paused_at IS NULL) = (paused_by IS NULL))
 ) WITH (fillfactor = 50);
-COMMENT ON TABLE tasker.event_subscription_rows IS 'Subscriptions to events. named_task_id and version are the definition that delivers; delivery_task_id is the task that does so now, for in_flight events up to delivery_until; dead_at: the last delivery has failed, and none follows until resume_subscription';
+COMMENT ON TABLE tasker.event_subscription_rows IS 'Subscriptions to events. named_task_id and version are the definition that delivers; delivery_task_id is the task that does so now, for in_flight events up to delivery_until; dead_at: the last delivery has failed, and none follows until resume_subscription. dropped counts traces that were never delivered: of failed deliveries, and the oldest where too many waited';
 
 CREATE TABLE tasker.event_outbox (
   task_id bigint NOT NULL,

@@ -2,6 +2,7 @@
 #include <algorithm>
 #include <cmath>
 
+#include "core/trace.hpp"
 #include "engine/create.hpp"
 #include "engine/endpoints.hpp"
 #include "pg/fault.hpp"
@@ -21,23 +22,11 @@ inline constexpr std::size_t kMaxCalls = 1024;              // definitions kept 
 inline constexpr TimestampTz kReadLanesEvery = USECS_PER_SEC;
 inline constexpr double kBurstSeconds = 0.1;                // so much of a rate may come at once, and at least one call
 
-// A number that differs where one of the parts does (splitmix64's last steps).
-std::uint64_t mix(std::uint64_t x) {
-  x += 0x9E3779B97F4A7C15ULL;
-  x = (x ^ (x >> 30)) * 0xBF58476D1CE4E5B9ULL;
-  x = (x ^ (x >> 27)) * 0x94D049BB133111EBULL;
-  return x ^ (x >> 31);
-}
-
-// One trace a task, one span an attempt.
+// One trace a task, one span an attempt: its id says with which move it begins.
 std::string traceparent(std::int64_t nonce, const engine::Outcome &outcome) {
-  const StepKey &key = outcome.loaded.step.key;
-  const auto half = [](int high, int low) { return static_cast<std::uint64_t>(static_cast<std::uint32_t>(high)) << 32 | static_cast<std::uint32_t>(low); };
-  const std::uint64_t span = mix(mix(half(key.step_no, key.element)) ^ half(outcome.loaded.step.generation, outcome.attempt()));
-  char text[64];
-  snprintf(text, sizeof text, "00-%016llx%016llx-%016llx-01", static_cast<unsigned long long>(nonce), static_cast<unsigned long long>(key.task_id),
-           static_cast<unsigned long long>(span | 1));
-  return text;
+  const store::StepRow &row = outcome.loaded.step;
+  const int begin = row.moves + (row.state == core::StepState::kError ? 2 : 1);
+  return core::traceparent(core::trace_of(nonce, row.key.task_id, outcome.loaded.correlation_id), core::span_id(nonce, row.key.task_id, row.key.step_no, row.key.element, begin));
 }
 
 http::Credentials copy_of(const http::Credentials &credentials) { return {credentials.kind, credentials.name, http::Secret(credentials.secret.text())}; }
@@ -165,7 +154,7 @@ void Courier::begin(const std::vector<StepKey> &keys) {
       for (const StepKey &key : keys) (std::find(locked.begin(), locked.end(), key.task_id) == locked.end() ? free : held).push_back(key);
     }
     Endpoints endpoints;
-    batch.load(free);
+    batch.load({free.begin(), free.end()});
     batch.begin_outside([&](engine::Outcome &outcome, engine::OutsideEnd &end) { return decide(outcome, end, batch, endpoints, beginnings); });
     batch.record();
     if (!beginnings.empty()) {

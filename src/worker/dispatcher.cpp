@@ -209,11 +209,11 @@ void Dispatcher::count_crashes() {
 void Dispatcher::take_hints() {
   Hint hints[256];
   for (;;) {
-    bool sweep = false;
-    const int count = store::take_hints(index_, hints, 256, &sweep);
-    if (sweep) {
-      page_ = {};
-      sweeping_ = recheck_runs_ = true;
+    std::optional<std::int64_t> lost;
+    const int count = store::take_hints(index_, hints, 256, &lost);
+    if (lost) {
+      sweep(*lost);
+      recheck_runs_ = true;
       breakers_written_ = breakers_moved_ = schedules_changed_ = retention_changed_ = events_recorded_ = true;
       restart_timers();
       if (home_.held) {
@@ -223,7 +223,7 @@ void Dispatcher::take_hints() {
       }
     }
     for (int i = 0; i < count; i++) enqueue(hints[i]);
-    if (count > 0 || sweep) retention_.note_work(GetCurrentTimestamp());
+    if (count > 0 || lost) retention_.note_work(GetCurrentTimestamp());
     history_counted_ = history_counted_ || count > 0;  // whoever created or ended a task has counted it
     if (count < 256) return;
   }
@@ -277,11 +277,11 @@ void Dispatcher::enqueue(const Hint &hint) {
     return;
   }
   if (queued_.size() >= static_cast<std::size_t>(store::settings.ready_buffer)) {
-    dropped_ = true;
+    drop(hint.key.task_id);
     return;
   }
   queued_.insert(hint.key);
-  enter(hint.owner, {hint.key, hint.named_task_id, hint.priority, sequence_++, false, hint.noop});
+  enter(hint.owner, {.key = hint.key, .named_task_id = hint.named_task_id, .priority = hint.priority, .sequence = sequence_++, .noop = hint.noop, .places = hint.places});
 }
 
 void Dispatcher::fire_timers(TimestampTz now) {
@@ -300,7 +300,21 @@ void Dispatcher::fire_timers(TimestampTz now) {
 // The first one, at the start, is due at once.
 TimestampTz Dispatcher::next_sweep() const {
   if (swept_at_ == 0) return 0;
-  return std::min(swept_at_ + static_cast<TimestampTz>(store::settings.sweep_interval_s) * USECS_PER_SEC, timers_until_);
+  const TimestampTz next = swept_at_ + static_cast<TimestampTz>(store::settings.sweep_interval_s) * USECS_PER_SEC;
+  return timers_until_ == 0 ? next : std::min(next, timers_until_);  // 0: timers are about to be read
+}
+
+// All runnable tasks from that id on, in their order. Not from the first one where that can be helped: beside an old snapshot the index
+// still names every task that has run since.
+void Dispatcher::sweep(std::int64_t from) {
+  page_ = {.from = sweeping_ ? std::min(page_.from, from) : from};
+  sweeping_ = true;
+}
+
+// There is no room for a step of that task.
+void Dispatcher::drop(std::int64_t task_id) {
+  dropped_ = true;
+  dropped_from_ = std::min(dropped_from_, task_id);
 }
 
 // Whatever was lost or forgotten: reads all timers again, and looks again at what waits for its end.
@@ -326,16 +340,14 @@ void Dispatcher::work_on_tables() {
   const bool due = now >= next_sweep();
   if (due) {
     swept_at_ = now;
-    page_ = {};
-    sweeping_ = true;
+    sweep(0);
     breakers_written_ = schedules_changed_ = events_recorded_ = true;
     restart_timers();
   }
   const bool room = queued_.size() < static_cast<std::size_t>(store::settings.ready_buffer) / 2;
   if (dropped_ && room && !sweeping_) {
     dropped_ = false;
-    page_ = {};
-    sweeping_ = true;
+    sweep(std::exchange(dropped_from_, store::kNoTask));
     restart_timers();  // what waits outside is no ready step
   }
   const bool timers_wanted = more_timers_ && timers_.size() < kMaxTimers / 2;

@@ -46,6 +46,7 @@ struct QueuedStep {
   bool noop = false;
   core::Learner learner = {};
   TimestampTz since = 0;  // it came into a queue; what a breaker holds back goes on ageing
+  store::StepPlaces places = {};
 };
 
 inline core::ReadyRank rank_of(const QueuedStep &step, int ageing_ms) { return core::ready_rank(step.priority, step.since, ageing_ms * std::int64_t{1000}, step.sequence); }
@@ -85,6 +86,7 @@ struct ExecutorView {
   TimestampTz started_at = 0;
   std::uint64_t interrupted_run = 0;
   TimestampTz interrupted_at = 0;
+  TimestampTz left_run_at = 0;     // it was seen gone in the middle of a step
 };
 
 class Dispatcher {
@@ -102,6 +104,8 @@ class Dispatcher {
   void work_on_tables();
   void look_at(std::vector<std::int64_t> &tasks);
   TimestampTz next_sweep() const;
+  void sweep(std::int64_t from);
+  void drop(std::int64_t task_id);
   void read_page();
   void settle_watched();
   void publish_watched();
@@ -114,11 +118,13 @@ class Dispatcher {
   void adopt_executors();
   void collect();
   void collect_exited(int index);
+  static bool is_judged_later(ExecutorView &view, const store::ExecutorSlot &slot);
   void record_lost_run(const store::ExecutorSlot &lost);
   void assign();
   bool assign_to(Oid owner, OwnerQueue &queue);
   void tend_backlog(Oid owner, OwnerQueue &queue);
   std::uint64_t backlog_of(const QueuedStep &step) const;
+  int free_places(int index) const;
   int pick_executor(Oid owner, std::uint64_t limit, int *room) const;
   int pick_place_behind(Oid owner, const QueuedStep &step) const;
   bool about_to_report(Oid owner) const;
@@ -245,7 +251,8 @@ class Dispatcher {
   store::PagePosition page_;
   bool sweeping_ = true;                         // pages left to read
   bool recheck_runs_ = true;                     // cancels may have been lost: compare what runs with its rows
-  bool dropped_ = false;                         // the buffer was full: sweep again when there is room
+  bool dropped_ = false;                         // the buffer was full: sweep again when there is room,
+  std::int64_t dropped_from_ = store::kNoTask;   // from that task on
   TimestampTz swept_at_ = 0, empty_since_ = 0;
   std::vector<ExecutorView> views_;
   TimestampTz concurrency_at_ = 0;               // when the server was looked at last

@@ -157,11 +157,11 @@ bool Dispatcher::let_go(const HeldSteps &held) {
     for (const QueuedStep &step : steps) {
       held_keys_.erase(step.key);
       if (store::scope_paused(step.named_task_id)) continue;
-      if (queued_.size() >= static_cast<std::size_t>(store::settings.ready_buffer)) dropped_ = true;
+      if (queued_.size() >= static_cast<std::size_t>(store::settings.ready_buffer)) drop(step.key.task_id);
       else requeue(owner, step);
     }
   }
-  dropped_ = dropped_ || held.more;
+  if (held.more) drop(0);
   return true;
 }
 
@@ -220,7 +220,7 @@ void Dispatcher::tend_probe(const store::BreakerView &view, TimestampTz now) {
     // All that is left are those that found no room: a sweep brings them.
     if (held->second.by_owner.empty() && held->second.more) {
       held->second.more = false;
-      dropped_ = true;
+      drop(0);
     }
     return;
   }

@@ -25,7 +25,7 @@ inline constexpr TimestampTz kStartTime = 30 * USECS_PER_SEC;  // far beyond any
 
 void Dispatcher::call(Oid owner, const QueuedStep &step) {
   if (queued_.size() >= static_cast<std::size_t>(store::settings.ready_buffer)) {
-    dropped_ = true;
+    drop(step.key.task_id);
     return;
   }
   if (!queued_.insert(step.key).second) return;

@@ -35,6 +35,7 @@ inline constexpr TimestampTz kAboutToReport = 2 * 1000;
 inline constexpr TimestampTz kOwnerRetry = 30 * USECS_PER_SEC;
 inline constexpr TimestampTz kFirstStartPause = USECS_PER_SEC / 2;
 inline constexpr TimestampTz kFollowEvery = 100 * 1000;
+inline constexpr TimestampTz kJudgeAfter = 100 * 1000;
 
 bool is_fast(const QueuedStep &step) {
   return step.noop || store::is_batchable(step.named_task_id, step.learner, store::settings.max_batch_duration_ms);
@@ -52,7 +53,7 @@ void Dispatcher::adopt_executors() {
     view.generation = slot.generation;
     view.collected = slot.done;
     view.started_at = GetCurrentTimestamp();
-    for (std::uint64_t n = slot.done; n < slot.assigned; n++) in_flight_.insert(slot.mailbox[n % store::kMailboxSize].key);
+    for (std::uint64_t n = slot.done; n < slot.assigned; n++) in_flight_.insert(slot.mailbox[n % store::kMailboxSize]);
   }
 }
 
@@ -66,7 +67,7 @@ void Dispatcher::collect() {
     bool exited;
     {
       const store::SpinGuard guard(slot);
-      while (view.collected < slot.done && count < store::kMailboxSize) done[count++] = slot.mailbox[view.collected++ % store::kMailboxSize].key;
+      while (view.collected < slot.done && count < store::kMailboxSize) done[count++] = slot.mailbox[view.collected++ % store::kMailboxSize];
       exited = slot.state == ExecutorState::kExited;
     }
     history_counted_ = history_counted_ || count > 0;
@@ -84,8 +85,19 @@ void Dispatcher::collect() {
       queue.blocked_until = GetCurrentTimestamp() + kOwnerRetry;
       pg::report(pg::Level::kLog, "tasker: an executor could not log in as \"" + std::to_string(slot.owner) + "\"", {}, "Its steps wait; the next try is in 30 s.");
     }
-    if (exited || never_came) collect_exited(i);
+    if ((exited && !is_judged_later(view, slot)) || never_came) collect_exited(i);
   }
+}
+
+// The processes of a server that stops or dies end in any order: whoever left a step behind is judged when this process has had time
+// to learn that it must go, too. Until then nothing of it is touched.
+bool Dispatcher::is_judged_later(ExecutorView &view, const ExecutorSlot &slot) {
+  if (slot.run_number == 0) return false;
+  // Not PostmasterIsAlive(), which hears of it by a signal, and that may come after what woke the executor.
+  if (!PostmasterIsAliveInternal()) proc_exit(kExitRestart);
+  const TimestampTz now = GetCurrentTimestamp();
+  if (view.left_run_at == 0) view.left_run_at = now;
+  return now - view.left_run_at < kJudgeAfter;
 }
 
 // Its entries are looked at again in the tables; the run it was in, if any, is a failed attempt. Where executors end
@@ -109,7 +121,7 @@ void Dispatcher::collect_exited(int index) {
     queue.start_at = GetCurrentTimestamp() + std::min(kFirstStartPause << std::min(queue.failed_starts++, 6), kOwnerRetry);
   }
   for (std::uint64_t n = view.collected; n < lost.assigned; n++) {
-    const StepKey &key = lost.mailbox[n % store::kMailboxSize].key;
+    const StepKey &key = lost.mailbox[n % store::kMailboxSize];
     in_flight_.erase(key);
     again_.erase(key);
     if (n < lost.taken) limits_.finish(key);
@@ -187,6 +199,12 @@ std::uint64_t Dispatcher::backlog_of(const QueuedStep &step) const {
   return static_cast<std::uint64_t>(std::clamp(fit, static_cast<double>(kLeastBacklog), static_cast<double>(kMostBacklog)));
 }
 
+// What a mailbox has room for. An entry that is done keeps its place until it has been collected: written over, its step would be in
+// flight for ever.
+int Dispatcher::free_places(int index) const {
+  return store::kMailboxSize - static_cast<int>(store::executor_slot(index).assigned - views_[static_cast<std::size_t>(index)].collected);
+}
+
 // Best executor for a step: the one with the least in its mailbox, below `limit` entries.
 int Dispatcher::pick_executor(Oid owner, std::uint64_t limit, int *room) const {
   int best = -1;
@@ -198,10 +216,11 @@ int Dispatcher::pick_executor(Oid owner, std::uint64_t limit, int *room) const {
     if (slot.state != ExecutorState::kRunning || slot.database != MyDatabaseId || slot.owner != owner || slot.stop) continue;
     const std::uint64_t load = slot.assigned - slot.done;
     const bool busy_with_slow = slot.run_number != 0 && now - slot.current_started > kTakeBackAfter;
-    if (load >= best_load || busy_with_slow) continue;
+    const int free = free_places(i);
+    if (load >= best_load || busy_with_slow || free <= 0) continue;
     best = i;
     best_load = load;
-    *room = static_cast<int>(limit - load);
+    *room = std::min(static_cast<int>(limit - load), free);
   }
   return best;
 }
@@ -218,7 +237,7 @@ int Dispatcher::pick_place_behind(Oid owner, const QueuedStep &step) const {
     ExecutorSlot &slot = store::executor_slot(i);
     const store::SpinGuard guard(slot);
     if (slot.state != ExecutorState::kRunning || slot.database != MyDatabaseId || slot.owner != owner || slot.stop) continue;
-    const bool one_runs = slot.run_number != 0 && slot.taken == slot.assigned && slot.assigned - slot.done == 1;
+    const bool one_runs = slot.run_number != 0 && slot.taken == slot.assigned && slot.assigned - slot.done == 1 && free_places(i) > 0;
     if (!one_runs || slot.current_started <= earliest || (best >= 0 && slot.current_started >= store::executor_slot(best).current_started)) continue;
     best = i;
   }
@@ -255,7 +274,7 @@ bool Dispatcher::assign_to(Oid owner, OwnerQueue &queue) {
   } else {
     queue.waiting_since = 0;
   }
-  std::vector<store::MailboxEntry> entries;
+  std::vector<store::StepAt> entries;
   entries.reserve(static_cast<std::size_t>(room));
   while (!queue.steps.empty() && static_cast<int>(entries.size()) < room) {
     if (park_top(owner, queue) || hold_top(owner, queue)) continue;
@@ -265,7 +284,7 @@ bool Dispatcher::assign_to(Oid owner, OwnerQueue &queue) {
     if (free) {
       limits_.forget(next.key);
     } else {
-      entries.push_back({next.key, next.named_task_id});
+      entries.emplace_back(next.key, next.places);
       begin_limited(next);
     }
     queued_.erase(next.key);
@@ -277,17 +296,17 @@ bool Dispatcher::assign_to(Oid owner, OwnerQueue &queue) {
   {
     const store::SpinGuard guard(slot);
     if (slot.state == ExecutorState::kRunning && !slot.stop) {
-      for (const store::MailboxEntry &entry : entries) slot.mailbox[slot.assigned++ % store::kMailboxSize] = entry;
+      for (const store::StepAt &entry : entries) slot.mailbox[slot.assigned++ % store::kMailboxSize] = entry;
       proc = slot.proc;
     }
   }
-  for (const store::MailboxEntry &entry : entries) {
+  for (const StepKey &key : entries) {
     if (proc >= 0) {
-      in_flight_.insert(entry.key);
+      in_flight_.insert(key);
       continue;
     }
-    limits_.take_back(entry.key, GetCurrentTimestamp());
-    look_.push_back(entry.key.task_id);  // it left in this moment
+    limits_.take_back(key, GetCurrentTimestamp());
+    look_.push_back(key.task_id);  // it left in this moment
   }
   store::wake(proc);
   return true;
@@ -491,7 +510,7 @@ void Dispatcher::watch_runs(TimestampTz now) {
     ExecutorView &view = views_[static_cast<std::size_t>(i)];
     if (slot.state != ExecutorState::kRunning || slot.database != MyDatabaseId) continue;
     int interrupt = 0, terminate = 0;
-    std::vector<store::MailboxEntry> back;
+    std::vector<StepKey> back;
     back.reserve(store::kMailboxSize);
     {
       const store::SpinGuard guard(slot);
@@ -512,10 +531,10 @@ void Dispatcher::watch_runs(TimestampTz now) {
     }
     if (interrupt != 0) kill(interrupt, kRunSignal);
     if (terminate != 0) kill(terminate, SIGTERM);
-    for (const store::MailboxEntry &entry : back) {
-      in_flight_.erase(entry.key);
-      limits_.take_back(entry.key, now);
-      look_.push_back(entry.key.task_id);
+    for (const StepKey &key : back) {
+      in_flight_.erase(key);
+      limits_.take_back(key, now);
+      look_.push_back(key.task_id);
     }
   }
 }

@@ -28,7 +28,7 @@ void Dispatcher::tend_limits() {
   if (limits_.idle()) return;
   if (parked_more_ && limits_.waiting() < static_cast<std::size_t>(store::settings.ready_buffer) / 2) {
     parked_more_ = false;
-    dropped_ = true;
+    drop(0);
   }
   let_out_parked();
 }

@@ -27,7 +27,7 @@ void Dispatcher::put_outside(Oid owner, const QueuedStep &step) {
     return;
   }
   if (outside_.size() >= static_cast<std::size_t>(store::settings.ready_buffer)) {
-    dropped_ = true;
+    drop(step.key.task_id);
     return;
   }
   outside_.insert_or_assign(step.key, std::pair(owner, step));

@@ -28,6 +28,7 @@ namespace tasker::worker {
 namespace {
 
 using store::ExecutorSlot;
+using store::StepAt;
 using store::StepKey;
 
 constinit ExecutorSlot *slot = nullptr;
@@ -141,6 +142,9 @@ constinit pg::Query unlocked_steps{
 enum class End : std::uint8_t { kNotReached, kRecord, kCommit };
 inline constexpr int kConflictsUncounted = 10;
 
+// Memory is measured once in so many steps, and before a rest: it means a walk over all contexts.
+inline constexpr int kStepsUnmeasured = 8;
+
 class Executor {
  public:
   explicit Executor(std::int64_t nonce) : nonce_(nonce), memory_(TopMemoryContext, "tasker batch") {}
@@ -155,17 +159,24 @@ class Executor {
       } else {
         if (solo_.empty()) take();
         if (!pending_.empty()) {
-          const std::vector<StepKey> keys(pending_.begin(), pending_.end());
+          const std::vector<StepAt> keys(pending_.begin(), pending_.end());
           pending_.clear();
           run_batch(keys, false);
         }
       }
       if (!PostmasterIsAlive()) proc_exit(kExitRestart);
       if (gone_) return;  // its owner was dropped: the dispatcher ends what is left of his
-      if (pending_.empty() && solo_.empty()) {
-        finish_round();
-        if (!idle()) return;
+      const bool rest = pending_.empty() && solo_.empty();
+      if (rest) finish_round();
+      if (refused_) return;
+      // Not before the first batch: whoever comes gets something done. What was taken, but not begun, goes to somebody else, and at
+      // once: an end that was asked for is followed by no pause.
+      if (worked_ && grown(rest)) {
+        store::SpinGuard guard(*slot);
+        slot->stop = true;
+        return;
       }
+      if (rest && !idle()) return;
     }
   }
 
@@ -173,7 +184,7 @@ class Executor {
   void take() {
     store::SpinGuard guard(*slot);
     while (slot->taken < slot->assigned && pending_.size() < static_cast<std::size_t>(store::kMailboxSize / 2)) {
-      pending_.push_back(slot->mailbox[slot->taken % store::kMailboxSize].key);
+      pending_.push_back(slot->mailbox[slot->taken % store::kMailboxSize]);
       slot->taken++;
     }
   }
@@ -203,7 +214,7 @@ class Executor {
         last = slot->last_active;
       }
       if (stop) return false;
-      if (work) return !too_large();
+      if (work) return true;
       const TimestampTz leave_at = last + static_cast<TimestampTz>(store::settings.executor_idle_timeout_s) * USECS_PER_SEC;
       const TimestampTz now = GetCurrentTimestamp();
       if (now >= leave_at) return leave();
@@ -223,9 +234,14 @@ class Executor {
     return false;
   }
 
-  static bool too_large() {
+  // Is it to be replaced, for the memory that it holds, or that it was refused: what comes after would be refused it, too, while
+  // another process begins with little. Asked after every step; `now`: measured at once.
+  bool grown(bool now) {
+    if (replace_ || (!now && ++unmeasured_ < kStepsUnmeasured)) return replace_;
+    unmeasured_ = 0;
     const std::size_t limit = static_cast<std::size_t>(store::settings.executor_max_memory_kb) * 1024;
-    return MemoryContextMemAllocated(TopMemoryContext, true) > limit;
+    replace_ = MemoryContextMemAllocated(TopMemoryContext, true) > limit;
+    return replace_;
   }
 
   // While another executor runs more than one step, in a row only so often.
@@ -251,15 +267,16 @@ class Executor {
       return store::settings.max_batch_duration_ms > 0 &&
              store::is_batchable(definition.named_task_id, step.learner, store::settings.max_batch_duration_ms);
     };
+    o.full = [this] { return grown(false); };
     o.deadlock_of_a_batch = [this] { return deadlock_of_a_batch(); };
     return o;
   }
 
   // Steps whose rows somebody held: asked again before their handlers run in vain.
-  std::vector<StepKey> without_locked(const std::vector<StepKey> &keys) {
+  std::vector<StepAt> without_locked(const std::vector<StepAt> &keys) {
     if (contended_.empty()) return keys;
-    std::vector<StepKey> out;
-    for (const StepKey &key : keys) {
+    std::vector<StepAt> out;
+    for (const StepAt &key : keys) {
       if (!contended_.contains(key)) out.push_back(key);
       else if (is_locked(key)) set_aside(key);
       else contended_.erase(key), out.push_back(key);
@@ -267,10 +284,11 @@ class Executor {
     return out;
   }
 
-  void run_batch(const std::vector<StepKey> &wanted, bool solo) {
-    const std::vector<StepKey> keys = without_locked(wanted);
+  void run_batch(const std::vector<StepAt> &wanted, bool solo) {
+    const std::vector<StepAt> keys = without_locked(wanted);
     if (keys.empty()) return;
     memory_.reset();
+    worked_ = true;
     {
       // Every batch, a solo one too: what an earlier one finished is committed and no reason to preempt this one.
       store::SpinGuard guard(*slot);
@@ -341,6 +359,7 @@ class Executor {
     for (const StepKey &key : batch.run_alone()) solo_.push_back(key);
     if (batch.run_alone().empty()) spared_deadlocks_ = 0;
     for (const engine::Outcome &outcome : batch.outcomes()) {
+      replace_ = replace_ || (outcome.kind == engine::OutcomeKind::kFailed && outcome.failure.out_of_memory);
       const auto &step = outcome.step();
       if (step.type == store::HandlerType::kNoop) continue;
       const int named = outcome.definition->named_task_id;
@@ -356,9 +375,11 @@ class Executor {
   }
 
   // The batch is rolled back (its Transaction is gone). Nothing of it counts, but for a step that was alone.
-  void recover(engine::Batch &batch, const pg::Caught &error, End end, bool solo, const std::vector<StepKey> &keys) {
+  void recover(engine::Batch &batch, const pg::Caught &error, End end, bool solo, const std::vector<StepAt> &keys) {
     const std::vector<StepKey> begun = batch.begun();
     if (error.sqlstate == "57P01") throw tasker::Error("57P01", error.message);
+    // Steps that had a transaction together are tried alone first: it may be their sum that was too much, for any process.
+    refused_ = error.sqlstate == engine::kOutOfMemory && (solo || begun.empty());
     std::vector<StepKey> rest = batch.leftovers();
     if (begun.empty()) {
       complain(error);
@@ -457,11 +478,16 @@ class Executor {
   std::int64_t nonce_;
   pg::OwnedContext memory_;
   Observer observer_;
-  std::deque<StepKey> pending_, solo_;
+  std::deque<StepAt> pending_;
+  std::deque<StepKey> solo_;
   bool gone_ = false;
   std::unordered_set<StepKey, store::StepKeyHash> contended_;
   int again_after_conflict_ = 0;  // in a row, of whatever steps
   int spared_deadlocks_ = 0;      // since a step was done
+  int unmeasured_ = 0;            // steps since memory was measured
+  bool worked_ = false;
+  bool replace_ = false;
+  bool refused_ = false;          // memory, and not to a handler: nothing was done
 };
 
 // The role's own settings must not reach our bookkeeping; another isolation level is a step's to ask for.

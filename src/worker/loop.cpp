@@ -4,6 +4,8 @@
 
 #include <cstring>
 
+#include "engine/step_log.hpp"
+
 namespace tasker::worker {
 
 namespace {
@@ -25,6 +27,7 @@ void begin_process(pqsigfunc on_interrupt) {
   // brk a batch of 32 steps).
   mallopt(M_TRIM_THRESHOLD, kKeptFree);
   mallopt(M_TOP_PAD, kKeptFree / 4);
+  pg::report_as = engine::worker_line;
   pqsignal(SIGHUP, SignalHandlerForConfigReload);
   pqsignal(SIGTERM, die);
   pqsignal(SIGINT, on_interrupt);

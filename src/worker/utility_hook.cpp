@@ -9,6 +9,7 @@
 #include "pg/bridge.hpp"
 #include "pg/security.hpp"
 #include "store/breakers.hpp"
+#include "store/cache.hpp"
 #include "store/hints.hpp"
 #include "store/limit_figures.hpp"
 
@@ -205,6 +206,7 @@ void forget_slot(Oid database) {
   if (store::shared == nullptr) return;
   store::forget_breakers(database);
   store::forget_limit_figures(database);
+  store::forget_cache(database);
   const store::LockGuard guard(store::shared->registry, LW_EXCLUSIVE);
   const int index = store::find_database(database, false);
   if (index >= 0) store::database_slot(index).forgotten = true;
@@ -224,6 +226,7 @@ void before(Node *statement) {
   if (!OidIsValid(database) || database != MyDatabaseId) return;
   store::forget_breakers(database);  // they are read again from the rows, if any
   store::forget_limit_figures(database);
+  store::forget_cache(database);
 }
 
 extern "C" void on_utility(PlannedStmt *plan, const char *text, bool read_only, ProcessUtilityContext context, ParamListInfo params,

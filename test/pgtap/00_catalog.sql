@@ -19,7 +19,7 @@ SELECT set_has('SELECT name FROM relations WHERE relkind = ''r''', $$VALUES ('ta
   ('event_subscription_rows'), ('event_outbox')$$, 'tables');
 SELECT set_eq('SELECT name FROM relations WHERE relkind = ''v''', $$VALUES ('task_status'), ('step_status'), ('ready_steps'), ('blocked_steps'), ('running_steps'), ('task_transitions'), ('workflow_step_transitions'),
   ('dead_letters'), ('workers'), ('step_dag_relationships'), ('task_history'), ('named_task_list'), ('handlers'), ('task_annotation_list'), ('dead_letter_note_list'), ('paused_scopes'), ('schedules'), ('schedule_history'), ('circuit_breakers'),
-  ('awaited_signals'), ('sent_signals'), ('queues'), ('step_limits'), ('retention_status'), ('batch_statistics'), ('events'), ('event_catalog'), ('event_subscribers')$$, 'views');
+  ('awaited_signals'), ('sent_signals'), ('queues'), ('step_limits'), ('retention_status'), ('batch_statistics'), ('metrics'), ('cache_status'), ('events'), ('event_catalog'), ('event_subscribers')$$, 'views');
 
 PREPARE columns_of(text) AS SELECT a.attname::text COLLATE "default" || ' ' || format_type(a.atttypid, a.atttypmod) FROM pg_attribute AS a
   WHERE a.attrelid = $1::regclass AND a.attnum > 0 AND NOT a.attisdropped ORDER BY a.attnum;

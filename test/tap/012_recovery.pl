@@ -4,6 +4,7 @@ use warnings;
 
 use IPC::Run;
 use List::Util qw(max min);
+use PostgreSQL::Test::Utils qw(slurp_file);
 use TaskerNode;
 use Test::More;
 use Time::HiRes qw(time);
@@ -121,6 +122,28 @@ SKIP: {
     }
   }
   $holder->quit;
+}
+
+# The processes of a server that dies or stops end in any order. A dispatcher that sees its executor gone first, in the middle
+# of a step, takes that for no termination.
+{
+  my $born = $t->sql('SELECT pg_postmaster_start_time()');
+  my ($id) = create('work', "SELECT pg_sleep(60) WHERE pg_postmaster_start_time() = '$born'");
+  $t->wait_ok("SELECT EXISTS (SELECT FROM pg_stat_activity WHERE backend_type = 'tasker executor' AND wait_event = 'PgSleep')", 'postmaster killed: a step runs');
+  my ($executor) = $t->pids('executor');
+  my ($dispatcher) = $t->pids('dispatcher');
+  my $went;
+  kill STOP => $dispatcher;
+  $t->kill_postmaster(sub {
+    my $until = time + 30;
+    until ($went = !-e "/proc/$executor" || slurp_file("/proc/$executor/stat") =~ /\) Z /) { last if time > $until }
+    kill CONT => $dispatcher;
+  });
+  ok($went, 'postmaster killed: the executor went before the dispatcher');
+  $t->all_done('postmaster killed: every task ends');
+  is(ends($id), '1:complete:1x1 2:complete:1x1', 'postmaster killed: no attempt is charged');
+  is(failures($id), '', 'postmaster killed: no failure in the history');
+  $t->ledger_exact('postmaster killed: ledger');
 }
 
 # What fails only at the commit is the failure of the steps that did it.

@@ -12,7 +12,7 @@ sub define {
   $t->alice(qq(SELECT tasker.define_task('{"namespace": "t", "name": "$name", "steps": [{"name": "w", "handler": $handler$more},
     {"name": "a", "depends_on": ["w"], "handler": {"type": "sql", "function": "acc.step"}}]}')));
 }
-define('soon', '{"type": "wait", "seconds": 0.4}');
+define('soon', '{"type": "wait", "seconds": 1.2}');
 define('until', '{"type": "wait", "until": "${/context/at}"}');
 define('ask', '{"type": "signal", "name": "go"}');
 define('ask_soon', '{"type": "signal", "name": "go"}', ', "timeout_seconds": 0.5');
@@ -43,7 +43,7 @@ for my $mode (sort keys %how) {
   over($ask, "$mode: signal");
   over($early, "$mode: signal");
   is(moves($_), $once, "$mode: each step once") for $soon, $ask;
-  is($t->sql("SELECT extract(epoch FROM finished_at - started_at) >= 0.4 FROM tasker.workflow_steps WHERE task_id = $soon AND step_no = 1"), 't', "$mode: it waited as long as it should");
+  is($t->sql("SELECT extract(epoch FROM finished_at - started_at) >= 1.2 FROM tasker.workflow_steps WHERE task_id = $soon AND step_no = 1"), 't', "$mode: it waited as long as it should");
 }
 
 # A server that was down over the time starts what waits late.
@@ -70,8 +70,8 @@ is($t->alice("SELECT state, attempts, error ->> 'category' FROM tasker.step_stat
 my @ids = split /\n/, $t->alice("SELECT tasker.create_task('t', 'soon') FROM generate_series(1, 300)");
 my $list = join ', ', @ids;
 $t->wait_ok("SELECT count(*) = 300 FROM tasker.tasks WHERE task_id IN ($list) AND state = 'complete'", '300 waits at once end', 60);
-my ($late) = $t->sql("SELECT round(max(extract(epoch FROM finished_at - started_at) - 0.4)::numeric, 3) FROM tasker.workflow_steps WHERE task_id IN ($list) AND step_no = 1");
-note("300 waits of 0.4 s ended at most $late s late");
+my ($late) = $t->sql("SELECT round(max(extract(epoch FROM finished_at - started_at) - 1.2)::numeric, 3) FROM tasker.workflow_steps WHERE task_id IN ($list) AND step_no = 1");
+note("300 waits of 1.2 s ended at most $late s late");
 
 # COMMIT PREPARED brings no hint, only a sweep.
 $id = create('ask');

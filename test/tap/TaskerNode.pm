@@ -173,12 +173,14 @@ sub ready_at {
 # Seconds from then to the first step begun after it.
 sub first_step_after { my ($self, $epoch, $db) = @_; return $self->sql("SELECT round(extract(epoch FROM min(at)) - $epoch, 3) FROM acc.ledger WHERE at > to_timestamp($epoch)", $db) }
 
-# Kills the postmaster and starts it again as soon as the orphans have let go of the shared memory.
+# Kills the postmaster, does what is to be done among its orphans, and starts it again as soon as they have let go of the shared memory.
 sub kill_postmaster {
-  my ($self) = @_;
+  my ($self, $meanwhile) = @_;
   my $node = $self->node;
   my $pid = $node->{_pid};
   $node->kill9;
+  delete $self->{gatekeeper};
+  $meanwhile->() if $meanwhile;
   my $until = time + 60;
   while (1) {
     # Gone, not a zombie that its parent has not looked after yet: the lock file knows no difference.
