@@ -8,23 +8,16 @@ FROM generate_series(1, :tasks) AS i, tasker.named_tasks AS d JOIN tasker.task_n
 WHERE n.name = 'bench' AND d.name = :'workflow';
 
 INSERT INTO tasker.tasks (task_id, home, named_task_id, owner, created_by, state, moves, sinks_left, live, runnable, run_at, created_at, started_at,
-  finished_at, correlation_id)
+  finished_at, correlation_id, untold)
 SELECT m.task_id, h.nonce, m.named_task_id, 'bench'::regrole, 'bench'::regrole, 'complete', 2, 0, false, false, m.started, m.started, m.started,
-  m.started + interval '5 ms', 'tsk_' || replace(gen_random_uuid()::text, '-', '')
+  m.started + interval '5 ms', 'tsk_' || replace(gen_random_uuid()::text, '-', ''), 2
 FROM made AS m CROSS JOIN tasker.home AS h;
 
-INSERT INTO tasker.workflow_steps (task_id, step_no, state, moves, attempts, started_at, finished_at)
-SELECT m.task_id, s.step_no, 'complete', 2, 1, m.started + s.level * interval '1 ms', m.started + s.level * interval '1 ms' + interval '0.4 ms'
+INSERT INTO tasker.workflow_steps (task_id, step_no, state, moves, attempts, started_at, finished_at, untold)
+SELECT m.task_id, s.step_no, 'complete', 2, 1, m.started + s.level * interval '1 ms', m.started + s.level * interval '1 ms' + interval '0.4 ms', 2
 FROM made AS m JOIN tasker.named_steps AS s ON s.named_task_id = m.named_task_id ORDER BY m.task_id, s.step_no;
-
-INSERT INTO tasker.step_moves (task_id, step_no, sort_key, from_state, to_state, created_at, begun_at, attempt)
-SELECT w.task_id, w.step_no, 20, 'pending', 'complete', w.finished_at, w.started_at, 1
-FROM made AS m JOIN tasker.workflow_steps AS w ON w.task_id = m.task_id ORDER BY w.task_id, w.step_no;
-
-INSERT INTO tasker.task_moves (task_id, sort_key, from_state, to_state, created_at, begun_at)
-SELECT m.task_id, 20, 'pending', 'complete', m.started + interval '5 ms', m.started FROM made AS m ORDER BY m.task_id;
 
 INSERT INTO tasker.tallies (named_task_id, tasks_complete, steps_complete)
 SELECT m.named_task_id, count(*), sum(m.step_count) FROM made AS m GROUP BY m.named_task_id;
 COMMIT;
-VACUUM (ANALYZE) tasker.tasks, tasker.workflow_steps, tasker.step_moves, tasker.task_moves;
+VACUUM (ANALYZE) tasker.tasks, tasker.workflow_steps;

@@ -1,9 +1,7 @@
 -- The tables of the C/SPI floor: tasker's own, in a database that has tasker, without what reads them. Variables: tasks, library.
 CREATE SCHEMA floor;
 CREATE TABLE floor.tasks (LIKE tasker.tasks INCLUDING ALL) WITH (fillfactor = 70, autovacuum_vacuum_scale_factor = 0.01, autovacuum_vacuum_cost_delay = 0);
-CREATE TABLE floor.workflow_steps (LIKE tasker.workflow_steps INCLUDING ALL) WITH (fillfactor = 60, autovacuum_vacuum_scale_factor = 0.01, autovacuum_vacuum_cost_delay = 0);
-CREATE TABLE floor.task_moves (LIKE tasker.task_moves INCLUDING ALL) WITH (autovacuum_vacuum_insert_scale_factor = 0.1);
-CREATE TABLE floor.step_moves (LIKE tasker.step_moves INCLUDING ALL) WITH (autovacuum_vacuum_insert_scale_factor = 0.1);
+CREATE TABLE floor.workflow_steps (LIKE tasker.workflow_steps INCLUDING ALL) WITH (fillfactor = 45, autovacuum_vacuum_scale_factor = 0.01, autovacuum_vacuum_cost_delay = 0);
 CREATE FUNCTION floor.nothing(context jsonb, results jsonb) RETURNS jsonb LANGUAGE sql AS $$ SELECT NULL::jsonb $$;
 CREATE FUNCTION floor.run(first bigint, steps integer) RETURNS integer LANGUAGE c STRICT AS :'library', 'spi_floor';
 CREATE SEQUENCE floor.next;

@@ -35,11 +35,11 @@ def idle(bench):
 
 
 def memory(bench):
-    """Private memory of each process over many steps, after the first few."""
+    """Private memory of each process over many steps, after it has met its largest queue."""
     s, rounds = bench.server, bench.size(10, 3, 50)
     each = bench.size(20_000, 2_000)
     s.create("memory")
-    for _ in range(2):
+    for _ in range(bench.size(10, 2)):  # a dispatcher's queues and tables have their full size after eight or so
         warm(s, "memory", "one", each, 1)
     before = s.memory()
     for _ in range(rounds):

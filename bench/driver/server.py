@@ -121,7 +121,7 @@ class Server:
     def set(self, **settings):
         """Server settings, in force when this returns. None: as configured."""
         for name, value in settings.items():
-            self.sql("postgres", f"ALTER SYSTEM SET tasker.{name} = {value};" if value is not None else f"ALTER SYSTEM RESET tasker.{name};")
+            self.sql("postgres", f"ALTER SYSTEM SET tasker.{name} = '{value}';" if value is not None else f"ALTER SYSTEM RESET tasker.{name};")
         self.sql("postgres", "SELECT pg_reload_conf();")
         for name, value in settings.items():
             wanted = f"setting = '{value}'" if value is not None else "source = 'default'"
