@@ -5,6 +5,7 @@
 #include "store/hints.hpp"
 #include "store/settings.hpp"
 #include "store/shared_state.hpp"
+#include "store/trace_rooms.hpp"
 #include "worker/launcher.hpp"
 #include "worker/utility_hook.hpp"
 
@@ -24,6 +25,7 @@ void _PG_init(void) {
   store::define_settings(preloading);
   store::register_cache_invalidation();
   store::register_hint_callback();
+  store::register_trace_callback();
   worker::install_utility_hook();
   if (!preloading) return;
   store::install_shared_memory_hooks();

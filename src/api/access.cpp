@@ -7,6 +7,7 @@
 #include "engine/control.hpp"
 #include "pg/args.hpp"
 #include "pg/security.hpp"
+#include "store/hints.hpp"
 
 extern "C" {
 #include "tcop/dest.h"
@@ -186,6 +187,7 @@ TASKER_SQL_FUNCTION(tasker_grant_access) {
     lock_grants();
     pg::execute(insert_grant, pg::Params().oid(grant.role).text(grant.level).text(grant.queue).oid(caller));
     give(grant.role, grant.bit);
+    store::note_pauses_changed();  // it decides who is told of events, too
     return Datum(0);
   });
 }
@@ -200,6 +202,7 @@ TASKER_SQL_FUNCTION(tasker_revoke_access) {
     lock_grants();
     pg::execute(delete_grant, pg::Params().oid(grant.role).text(grant.level).text(grant.queue));
     if (role_exists(grant.role)) take(grant.role, grant.bit, levels_of(grant.role));
+    store::note_pauses_changed();
     return Datum(0);
   });
 }

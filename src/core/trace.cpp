@@ -4,6 +4,8 @@
 #include <array>
 #include <cstdio>
 
+#include "core/json.hpp"
+
 namespace tasker::core {
 
 namespace {
@@ -116,11 +118,12 @@ std::string span_id(std::int64_t nonce, std::int64_t task_id, int step_no, int e
 
 std::string traceparent(const TraceContext &context, const std::string &span) { return "00-" + context.trace_id + "-" + span + "-01"; }
 
-json otlp_request(const std::string &database, const std::vector<Span> &spans) {
-  json all = json::array();
-  for (const Span &span : spans) all.push_back(span_of(span));
+std::string otlp_span(const Span &span) { return span_of(span).dump(-1, ' ', false, json::error_handler_t::replace); }
+
+std::string otlp_request(const std::string &database, std::string_view spans) {
   const json resource = {{"attributes", attributes_of({{"service.name", std::string("tasker")}, {"db.system.name", std::string("postgresql")}, {"db.namespace", database}})}};
-  return {{"resourceSpans", json::array({{{"resource", resource}, {"scopeSpans", json::array({{{"scope", {{"name", "tasker"}}}, {"spans", std::move(all)}}})}}})}};
+  return "{\"resourceSpans\": [{\"resource\": " + resource.dump(-1, ' ', false, json::error_handler_t::replace) +
+         ", \"scopeSpans\": [{\"scope\": {\"name\": \"tasker\"}, \"spans\": [" + std::string(spans) + "]}]}]}";
 }
 
 std::string masked(std::string_view text) {

@@ -14,8 +14,6 @@
 #include <variant>
 #include <vector>
 
-#include "core/json.hpp"
-
 namespace tasker::core {
 
 struct TraceContext {
@@ -43,8 +41,10 @@ struct Span {
   std::vector<std::string> links;      // span ids of the same trace
 };
 
-// The body of an ExportTraceServiceRequest.
-json otlp_request(const std::string &database, const std::vector<Span> &spans);
+// As JSON; bytes that are no UTF-8 are replaced.
+std::string otlp_span(const Span &span);
+// The body of an ExportTraceServiceRequest; `spans`: what otlp_span gave, with commas between.
+std::string otlp_request(const std::string &database, std::string_view spans);
 
 // Values that follow the name of a secret ("password=…", "token: …", "Authorization: Bearer …") are replaced.
 std::string masked(std::string_view text);

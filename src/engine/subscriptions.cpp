@@ -13,6 +13,7 @@
 #include "store/facts.hpp"
 #include "store/settings.hpp"
 #include "store/subscriptions.hpp"
+#include "store/trace_rooms.hpp"
 #include "store/traces.hpp"
 
 extern "C" {
@@ -94,11 +95,12 @@ void check_rights(const store::SubscriptionRow &row) {
                         "tasker.grant_access() gives the level author.");
 }
 
-void begin_delivery(const store::SubscriptionRow &row) {
+// false: nothing waits.
+bool begin_delivery(const store::SubscriptionRow &row) {
   check_rights(row);
   const int limit = std::min(kBytesPerDelivery, store::settings.max_context_size_kb * 512);
   const store::Delivery delivery = row.kind == "traces" ? store::next_traces(row, store::load_home(false).nonce, limit) : store::next_delivery(row, kEventsPerDelivery, limit);
-  if (delivery.count == 0) return;
+  if (delivery.count == 0) return false;
   NewTasks request;
   request.ns = store::kDeliveryNamespace;
   request.name = row.name;
@@ -110,10 +112,11 @@ void begin_delivery(const store::SubscriptionRow &row) {
   const std::int64_t task_id = create_tasks(request).front();
   TASKER_FAULT("events.created");
   store::hand_over(row.subscription_id, delivery, task_id);
+  return true;
 }
 
-// false: its delivery is still under way, or has failed.
-bool settle(store::SubscriptionRow &row) {
+// false: its delivery is still under way, or has failed. Adds to `gone` what has left the outbox.
+bool settle(store::SubscriptionRow &row, std::int64_t &gone) {
   if (!row.delivery_task_id) return !row.dead;
   std::string error;
   switch (store::delivery_state(*row.delivery_task_id, &error)) {
@@ -121,7 +124,7 @@ bool settle(store::SubscriptionRow &row) {
       return false;
     case store::DeliveryState::kDone:
       if (row.kind == "traces") store::note_refused_spans(row.subscription_id, *row.delivery_task_id);
-      store::settle_delivered(row);
+      gone += store::settle_delivered(row);
       row.dead = false;
       return true;
     case store::DeliveryState::kGone:
@@ -129,7 +132,7 @@ bool settle(store::SubscriptionRow &row) {
       return !row.dead;
     case store::DeliveryState::kFailed:
       if (row.kind == "traces") {
-        store::drop_delivery(row.subscription_id, error);
+        gone += store::drop_delivery(row.subscription_id, error);
         return true;
       }
       if (!row.dead) store::set_dead(row.subscription_id, error);
@@ -138,18 +141,28 @@ bool settle(store::SubscriptionRow &row) {
   return false;
 }
 
-void tend(std::int64_t id, DeliveryRound &round) {
+void tend(std::int64_t id, bool traces, DeliveryRound &round) {
   std::optional<store::SubscriptionRow> row;
+  std::int64_t gone = 0, dropped = 0;
   const auto failure = pg::in_savepoint([&] {
     row = store::lock_subscription(id, true);
     if (!row) {
       round.again = true;
       return;
     }
-    if (row->kind == "traces") store::drop_oldest_traces(id);
-    if (settle(*row) && !row->paused && row->kind != "notify") begin_delivery(*row);
+    const bool is_traces = row->kind == "traces";
+    if (is_traces) dropped = store::tend_trace_room(id);
+    if (!settle(*row, gone) || row->paused || row->kind == "notify") return;
+    if (is_traces && !traces) {
+      round.traces_wait = true;
+      return;
+    }
+    if (begin_delivery(*row) && is_traces) round.traces_began = true;
   });
-  if (!failure) return;
+  if (!failure) {
+    store::settle_trace_room(id, row && row->kind == "traces" ? gone : 0, dropped);
+    return;
+  }
   if (failure->sqlstate.starts_with("57")) throw tasker::Error(failure->sqlstate.c_str(), failure->message, failure->detail, failure->hint);
   if (passes_by_itself(*failure)) {
     round.again = true;
@@ -186,6 +199,9 @@ std::int64_t subscribe(const NewSubscription &request) {
       store::take_back(row->subscription_id);
       store::set_alive(row->subscription_id);
     }
+    if (request.kind == "traces" && store::count_trace_subscriptions() > store::kTraceRooms)
+      throw tasker::Error("54000", "a database has at most " + std::to_string(store::kTraceRooms) + " subscriptions of kind traces", {},
+                          "Unsubscribe one of them, or let a collector pass its traces on.");
     store::note_subscriptions_changed();
   }
   const int revision = row->revision + 1;
@@ -255,7 +271,7 @@ pg::Result take_events(const std::string &name, int max_events) {
   return store::take_events(row, max_events);
 }
 
-DeliveryRound deliver_events(bool notify, int limit) {
+DeliveryRound deliver_events(bool notify, bool traces, int limit) {
   pg::Spi spi;
   DeliveryRound round;
   if (notify) {
@@ -271,7 +287,7 @@ DeliveryRound deliver_events(bool notify, int limit) {
       break;
     }
     pg::check_interrupts();
-    tend(id, round);
+    tend(id, traces, round);
   }
   return round;
 }

@@ -39,7 +39,9 @@ pg::Result take_events(const std::string &name, int max_events);
 struct DeliveryRound {
   bool more = false;   // there are others
   bool again = false;  // somebody holds one locked, or a trouble passes by itself
+  bool traces_began = false, traces_wait = false;
 };
-DeliveryRound deliver_events(bool notify, int limit);
+// traces: deliveries of traces, which cost more than others, may begin.
+DeliveryRound deliver_events(bool notify, bool traces, int limit);
 
 }  // namespace tasker::engine

@@ -4,6 +4,7 @@
 
 extern "C" {
 #include "catalog/pg_enum.h"
+#include "commands/sequence.h"
 #include "commands/trigger.h"
 #include "storage/bufmgr.h"
 }
@@ -370,6 +371,13 @@ void Table::insert(const TableRows &rows) {
   const char *nulls = rows.nulls();
   const int count = static_cast<int>(rows.size()) / s->shape->columns;
   if (count > 0) call([=] { s->insert(values, nulls, count); });
+}
+
+void next_values(const char *sequence, std::int64_t *out, int count) {
+  call([=] {
+    const Oid oid = get_relname_relid(sequence, get_namespace_oid("tasker", false));
+    for (int i = 0; i < count; i++) out[i] = nextval_internal(oid, false);
+  });
 }
 
 Oid Table::type(int column) const { return TupleDescAttr(RelationGetDescr(state_->relation), state_->shape->attribute[column] - 1)->atttypid; }

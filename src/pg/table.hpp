@@ -118,6 +118,9 @@ class Table {
   State *state_;
 };
 
+// As nextval() of a sequence of the schema tasker; `out` has room for `count`.
+void next_values(const char *sequence, std::int64_t *out, int count);
+
 // The values of an enum type, by their place in `labels`.
 struct EnumShape {
   int count;

@@ -17,11 +17,19 @@ inline constexpr const char *kDeliveryNamespace = "event_subscriptions";
 // named_task_id of a hint kSchedules that tells of events, and not of schedules.
 inline constexpr int kEventsHint = 1;
 
+// What decides who is told of a task. definition: named_task_id; 0: to be looked up.
+struct Audience {
+  int definition = 0;
+  Oid owner = InvalidOid, created_by = InvalidOid;
+  friend auto operator<=>(const Audience &, const Audience &) = default;
+};
+
 struct Occurrence {
   StepKey key;                  // step_no 0: of the task
   int sort_key = 0;
   const char *event = nullptr;  // of core/events.hpp
   TimestampTz at = 0;
+  Audience audience = {};
 };
 
 // All: inside pg::OwnerScope and pg::Spi. Does anybody subscribe to anything? Asked before the others.

@@ -158,13 +158,20 @@ void push_pauses_changed_now() {
   if (shared != nullptr) deliver(nullptr, 0, false, kNoTask, false, true);
 }
 
-std::uint64_t pause_generation() {
-  if (shared == nullptr) return 0;
+DatabaseSlot *own_database_slot() {
+  if (shared == nullptr) return nullptr;
   if (!knows_database()) {
     const LockGuard guard(shared->registry, LW_SHARED);
     my_database = find_database(MyDatabaseId, false);
   }
-  return my_database < 0 ? 0 : pg_atomic_read_u64(&database_slot(my_database).pause_generation);
+  return my_database < 0 ? nullptr : &database_slot(my_database);
+}
+
+LWLock *own_ring_lock() { return ring_lock(my_database); }
+
+std::uint64_t pause_generation() {
+  DatabaseSlot *slot = own_database_slot();
+  return slot == nullptr ? 0 : pg_atomic_read_u64(&slot->pause_generation);
 }
 
 void register_hint_callback() { RegisterXactCallback(at_transaction_end, nullptr); }

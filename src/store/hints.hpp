@@ -27,6 +27,9 @@ void note_pauses_changed();
 bool pauses_changed_here();
 // Raises it at once (workers).
 void push_pauses_changed_now();
+// Null: no preload, or no room for this database.
+DatabaseSlot *own_database_slot();
+LWLock *own_ring_lock();  // where there is one
 // 0: unknown (no preload, or no room for this database): whoever asks reads the tables.
 std::uint64_t pause_generation();
 

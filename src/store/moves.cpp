@@ -175,7 +175,7 @@ struct TaskChange {
   pg::RowChange change;
   MovedTask moved;
   bool was_over = false, has_deadline = false;
-  int named_task_id = 0;
+  Audience audience;
   TimestampTz finished_at = 0;
   std::vector<Hop<core::TaskState>> hops;  // with the completion
   bool told = false;                       // by the row
@@ -191,7 +191,7 @@ TaskChange change_of(const TaskMove &move, const pg::TableRow &row, Oid state_ty
   const bool ended_well = target == core::TaskState::kComplete || target == core::TaskState::kResolvedManually;
   TaskChange out;
   out.was_over = !flag(kLive);
-  out.named_task_id = number(kNamedTaskId);
+  out.audience = {number(kNamedTaskId), DatumGetObjectId(row.values[kOwner]), DatumGetObjectId(row.values[kCreatedBy])};
   out.moved = {move.task_id, completes ? core::TaskState::kComplete : target, number(kMoves) + static_cast<int>(move.hops.size()) + (completes ? 1 : 0),
                number(kSinksLeft) - move.sinks_done, (flag(kFailing) || move.set_failing) && !ended_well && target != core::TaskState::kCancelled,
                flag(kUneven) || move.set_uneven, completes && target != core::TaskState::kComplete};
@@ -290,9 +290,9 @@ std::vector<MovedTask> move_tasks(const std::vector<TaskMove> &moves) {
       core::TaskState before = move.from;
       int number = move.expected_moves;
       for_each_row(done->hops, [&](const Hop<core::TaskState> *begin, const Hop<core::TaskState> &hop, int count) {
-        if (tells && begin != nullptr) happened.push_back({{moved.task_id, 0, -1}, (number + 1) * 10, core::event_of(before, begin->to), begin->at});
+        if (tells && begin != nullptr) happened.push_back({{moved.task_id, 0, -1}, (number + 1) * 10, core::event_of(before, begin->to), begin->at, done->audience});
         number += count;
-        if (tells) happened.push_back({{moved.task_id, 0, -1}, number * 10, core::event_of(begin == nullptr ? before : begin->to, hop.to), hop.at});
+        if (tells) happened.push_back({{moved.task_id, 0, -1}, number * 10, core::event_of(begin == nullptr ? before : begin->to, hop.to), hop.at, done->audience});
         if (done->told) return;
         rows.add({Int64GetDatum(moved.task_id), Int32GetDatum(number * 10), state_datum(state_type, before), state_datum(state_type, hop.to), metadata_datum(hop.metadata),
                   TimestampTzGetDatum(hop.at)});
@@ -302,7 +302,7 @@ std::vector<MovedTask> move_tasks(const std::vector<TaskMove> &moves) {
       });
       const bool over = core::finished(moved.state);
       if (over) task_finished(moved.task_id);
-      if (over && tells) note_delivery_end(done->named_task_id);
+      if (over && tells) note_delivery_end(done->audience.definition);
       if (done->has_deadline && over != core::finished(move.from)) (over ? deadlines_over : deadlines_again).push_back(moved.task_id);
       out.push_back(moved);
     }

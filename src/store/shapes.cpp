@@ -5,7 +5,7 @@ namespace tasker::store {
 constinit pg::TableShape tasks_table{"tasks", "tasks_pkey", 1, task_column::kCount,
                                      {"task_id", "home", "named_task_id", "owner", "priority", "state", "moves", "sinks_left", "live", "runnable", "paused",
                                       "failing", "uneven", "run_at", "created_at", "started_at", "finished_at", "deadline_seconds", "deadline_at", "context",
-                                      "error", "correlation_id", "untold"}};
+                                      "error", "correlation_id", "created_by", "untold"}};
 constinit pg::TableShape steps_table{"workflow_steps", "workflow_steps_pkey", 3, step_column::kCount,
                                      {"task_id", "step_no", "element", "state", "moves", "attempts", "generation", "waiting_on", "crashes", "old_crashes",
                                       "max_attempts", "permanent", "started_at", "finished_at", "next_attempt_at", "result", "error", "untold"}};
@@ -13,6 +13,8 @@ constinit pg::TableShape task_moves_table{"task_moves", "task_moves_pkey", 2, ta
                                           {"task_id", "sort_key", "from_state", "to_state", "metadata", "created_at", "begun_at"}};
 constinit pg::TableShape step_moves_table{"step_moves", "step_moves_pkey", 4, step_move_column::kCount,
                                           {"task_id", "step_no", "element", "sort_key", "from_state", "to_state", "metadata", "created_at", "begun_at", "attempt"}};
+constinit pg::TableShape outbox_table{"event_outbox", "event_outbox_pkey", 4, outbox_column::kCount,
+                                      {"task_id", "step_no", "element", "sort_key", "event", "subscription_id", "event_id", "occurred_at", "handed_to", "result"}};
 constinit pg::TableShape timers_table{"timers", "timers_pkey", 3, timer_column::kCount, {"task_id", "step_no", "element", "kind", "due_at"}};
 constinit pg::TableShape leases_table{"leases", "leases_pkey", 3, lease_column::kCount,
                                       {"task_id", "step_no", "element", "queue", "moves", "claim_token", "worker", "claimed_by", "claimed_at", "lease_until"}};

@@ -14,7 +14,7 @@ namespace tasker::store {
 namespace task_column {
 enum : int {
   kTaskId, kHome, kNamedTaskId, kOwner, kPriority, kState, kMoves, kSinksLeft, kLive, kRunnable, kPaused, kFailing, kUneven, kRunAt, kCreatedAt, kStartedAt,
-  kFinishedAt, kDeadlineSeconds, kDeadlineAt, kContext, kError, kCorrelationId, kUntold, kCount
+  kFinishedAt, kDeadlineSeconds, kDeadlineAt, kContext, kError, kCorrelationId, kCreatedBy, kUntold, kCount
 };
 }
 namespace step_column {
@@ -30,6 +30,9 @@ namespace step_move_column {
 enum : int { kTaskId, kStepNo, kElement, kSortKey, kFromState, kToState, kMetadata, kCreatedAt, kBegunAt, kAttempt, kCount };
 }
 
+namespace outbox_column {
+enum : int { kTaskId, kStepNo, kElement, kSortKey, kEvent, kSubscriptionId, kEventId, kOccurredAt, kHandedTo, kResult, kCount };
+}
 namespace timer_column {
 enum : int { kTaskId, kStepNo, kElement, kKind, kDueAt, kCount };
 }
@@ -40,7 +43,7 @@ namespace transfer_column {
 enum : int { kTaskId, kStepNo, kElement, kMoves, kBegunAt, kCount };
 }
 
-extern pg::TableShape tasks_table, steps_table, task_moves_table, step_moves_table, timers_table, leases_table, transfers_table;
+extern pg::TableShape tasks_table, steps_table, task_moves_table, step_moves_table, outbox_table, timers_table, leases_table, transfers_table;
 
 // `place`: where the row was once, or nowhere.
 pg::TableRow find_task(pg::Table &tasks, std::int64_t task_id, const ItemPointerData &place = {});

@@ -52,6 +52,12 @@ void initialise(char *memory) {
     pg_atomic_init_u32(&slot.watched_tasks, 0);
     pg_atomic_init_u64(&slot.pause_generation, 0);
     initialise_courier(slot.courier);
+    for (TraceRoom &room : slot.trace_rooms) {
+      pg_atomic_init_u64(&room.subscription_id, 0);
+      pg_atomic_init_u64(&room.waiting, 0);
+      pg_atomic_init_u64(&room.dropped, 0);
+      pg_atomic_init_u64(&room.counted_at, 0);
+    }
   }
   for (int i = 0; i < state->executor_count; i++) {
     auto &slot = reinterpret_cast<ExecutorSlot *>(memory + executors_offset())[i];
@@ -115,6 +121,7 @@ int find_database(Oid database, bool create) {
   pg_atomic_write_u64(&slot.pause_generation, pg_atomic_add_fetch_u64(&shared->pause_clock, 1));
   slot.ring_head = slot.ring_count = 0;
   forget_courier(slot.courier);
+  for (TraceRoom &room : slot.trace_rooms) pg_atomic_write_u64(&room.subscription_id, 0);
   return vacant;
 }
 

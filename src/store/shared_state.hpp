@@ -62,6 +62,13 @@ inline constexpr int kWaitBuckets = 64;
 inline constexpr std::int64_t kNoTask = PG_INT64_MAX;   // higher than any id
 inline constexpr std::uint64_t kAwake = PG_INT64_MAX;  // later than any moment
 
+inline constexpr int kTraceRooms = 16;
+// How many traces wait for a subscription of kind traces; see store/trace_rooms.hpp.
+struct TraceRoom {
+  pg_atomic_uint64 subscription_id;  // 0: free
+  pg_atomic_uint64 waiting, dropped, counted_at;  // counted_at: a TimestampTz
+};
+
 enum class DatabaseState : std::uint8_t {
   kFree,      // slot unused
   kUnknown,   // to be visited: does it have the extension, and live work?
@@ -96,6 +103,7 @@ struct DatabaseSlot {
   int ring_head, ring_count;
   Hint ring[kRingSize];
   CourierSlot courier;
+  TraceRoom trace_rooms[kTraceRooms];  // made under ring_lock
 };
 
 enum class ExecutorState : std::uint8_t { kFree, kStarting, kRunning, kExited };

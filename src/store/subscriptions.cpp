@@ -1,6 +1,8 @@
 #include "store/subscriptions.hpp"
 
 #include "store/events.hpp"
+#include "store/key_arrays.hpp"
+#include "store/trace_rooms.hpp"
 
 namespace tasker::store {
 
@@ -44,9 +46,9 @@ constinit pg::Query select_busy{
     "SELECT s.subscription_id FROM tasker.event_subscription_rows s WHERE s.delivery_task_id IS NOT NULL AND NOT EXISTS (SELECT FROM tasker.tasks t"
     "   WHERE t.task_id = s.delivery_task_id AND CASE WHEN s.dead_at IS NULL THEN t.live ELSE t.state IN ('error', 'cancelled') END)"
     " OR s.kind <> 'notify' AND s.paused_at IS NULL AND s.dead_at IS NULL AND " HAS_WAITING
-    // More than store/traces.hpp lets wait.
-    " OR s.kind = 'traces' AND EXISTS (SELECT FROM tasker.event_outbox o WHERE o.subscription_id = s.subscription_id OFFSET 10000) ORDER BY s.subscription_id",
-    0, {}};
+    " OR s.kind = 'traces' AND s.subscription_id = ANY ($1) ORDER BY s.subscription_id",
+    1, {INT8ARRAYOID}};
+constinit pg::Query count_traces{"SELECT count(*)::integer FROM tasker.event_subscription_rows s WHERE s.kind = 'traces'", 0, {}};
 constinit pg::Query select_channels{
     "SELECT DISTINCT s.target FROM tasker.event_subscription_rows s WHERE s.kind = 'notify' AND s.paused_at IS NULL AND " HAS_WAITING, 0, {}};
 
@@ -165,11 +167,13 @@ void set_subscription_paused(std::int64_t subscription_id, bool paused, Oid acto
 }
 
 std::vector<std::int64_t> busy_subscriptions() {
-  const pg::Result found = pg::execute(select_busy);
+  const pg::Result found = pg::execute(select_busy, pg::Params().datum(id_array(subscriptions_with_drops())));
   std::vector<std::int64_t> out;
   for (std::uint64_t i = 0; i < found.rows.size(); i++) out.push_back(found.rows.int8(i, 1));
   return out;
 }
+
+int count_trace_subscriptions() { return pg::execute(count_traces).rows.int4(0, 1); }
 
 std::vector<std::string> channels_to_notify() {
   const pg::Result found = pg::execute(select_channels);
@@ -205,9 +209,10 @@ DeliveryState delivery_state(std::int64_t task_id, std::string *error) {
   return DeliveryState::kFailed;
 }
 
-void settle_delivered(const SubscriptionRow &row) {
-  pg::execute(delete_delivered, pg::Params().int8(row.subscription_id));
+std::int64_t settle_delivered(const SubscriptionRow &row) {
+  const auto count = pg::execute(delete_delivered, pg::Params().int8(row.subscription_id)).processed;
   pg::execute(end_delivery, pg::Params().int8(row.subscription_id));
+  return static_cast<std::int64_t>(count);
 }
 
 void take_back(std::int64_t subscription_id) {

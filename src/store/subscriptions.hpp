@@ -41,6 +41,7 @@ void set_subscription_paused(std::int64_t subscription_id, bool paused, Oid acto
 // Those that have something to deliver, or whose delivery is under way.
 std::vector<std::int64_t> busy_subscriptions();
 // Channels of those that are told of what waits.
+int count_trace_subscriptions();
 std::vector<std::string> channels_to_notify();
 
 struct Delivery {
@@ -54,7 +55,8 @@ void hand_over(std::int64_t subscription_id, const Delivery &delivery, std::int6
 
 enum class DeliveryState { kLive, kDone, kFailed, kGone };
 DeliveryState delivery_state(std::int64_t task_id, std::string *error);
-void settle_delivered(const SubscriptionRow &row);
+// Returns how many events are gone from the outbox.
+std::int64_t settle_delivered(const SubscriptionRow &row);
 // The events of its delivery wait again.
 void take_back(std::int64_t subscription_id);
 void set_dead(std::int64_t subscription_id, const std::string &why);

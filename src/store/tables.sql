@@ -562,7 +562,7 @@ CREATE TABLE tasker.event_subscription_rows (
   changed_at timestamptz NOT NULL DEFAULT clock_timestamp(),
   CHECK ((paused_at IS NULL) = (paused_by IS NULL))
 ) WITH (fillfactor = 50);
-COMMENT ON TABLE tasker.event_subscription_rows IS 'Subscriptions to events. named_task_id and version are the definition that delivers; delivery_task_id is the task that does so now, for in_flight events up to delivery_until; dead_at: the last delivery has failed, and none follows until resume_subscription. dropped counts traces that were never delivered: of failed deliveries, and the oldest where too many waited';
+COMMENT ON TABLE tasker.event_subscription_rows IS 'Subscriptions to events. named_task_id and version are the definition that delivers; delivery_task_id is the task that does so now, for in_flight events up to delivery_until; dead_at: the last delivery has failed, and none follows until resume_subscription. dropped counts traces that were never delivered: of failed deliveries, and those that came while too many waited';
 
 CREATE TABLE tasker.event_outbox (
   task_id bigint NOT NULL,

@@ -17,7 +17,9 @@ namespace tasker::store {
 
 namespace {
 
-inline constexpr int kTracesPerDelivery = 50;
+// What is read at once: a delivery takes so many after so many, until it is full.
+inline constexpr int kTracesAtOnce = 25;
+inline constexpr int kTracesPerDelivery = 500;
 inline constexpr int kMovesPerTask = 5000;
 inline constexpr std::size_t kSpansPerTask = 1000;
 
@@ -38,11 +40,6 @@ constinit pg::Query select_moves{
     " CROSS JOIN LATERAL (SELECT * FROM tasker.named_steps y WHERE y.named_task_id = t.named_task_id AND y.step_no = w.step_no OFFSET 0) d"
     " ORDER BY w.task_id, w.step_no, w.element, w.sort_key",
     2, {INT8ARRAYOID, INT4OID}};
-constinit pg::Query trim{
-    "WITH gone AS (DELETE FROM tasker.event_outbox x USING (SELECT y.ctid AS place FROM tasker.event_outbox y WHERE y.subscription_id = $1 AND y.handed_to IS NULL"
-    "     ORDER BY y.subscription_id DESC, y.occurred_at DESC, y.event_id DESC OFFSET $2) u WHERE x.ctid = u.place RETURNING x.event_id)"
-    " UPDATE tasker.event_subscription_rows s SET dropped = s.dropped + (SELECT count(*) FROM gone) WHERE s.subscription_id = $1 AND EXISTS (SELECT FROM gone)",
-    2, {INT8OID, INT4OID}};
 constinit pg::Query delete_handed{
     "DELETE FROM tasker.event_outbox o WHERE o.subscription_id = $1"
     " AND o.occurred_at <= (SELECT s.delivery_until FROM tasker.event_subscription_rows s WHERE s.subscription_id = $1) AND o.handed_to IS NOT NULL",
@@ -167,22 +164,34 @@ std::map<std::int64_t, TracedTask> read_tasks(const std::vector<std::int64_t> &i
   return out;
 }
 
-std::size_t size_of(const std::vector<core::Span> &spans) { return core::otlp_request({}, spans).dump().size(); }
+std::string joined(const std::vector<core::Span> &spans) {
+  std::string out;
+  for (const core::Span &span : spans) {
+    if (!out.empty()) out += ',';
+    out += core::otlp_span(span);
+  }
+  return out;
+}
 
-// So many of the first as fit.
-void cut(std::vector<core::Span> &spans, std::size_t max_bytes) {
+// As JSON, so many of the first as fit.
+std::string fitting(std::vector<core::Span> spans, std::size_t max_bytes) {
   const std::size_t all = spans.size();
-  while (spans.size() > 1 && size_of(spans) > max_bytes) spans.resize(std::max<std::size_t>(1, spans.size() / 2));
-  if (spans.size() < all) spans.front().attributes.emplace_back("tasker.spans_cut", static_cast<std::int64_t>(all - spans.size()));
+  std::string out = joined(spans);
+  while (spans.size() > 1 && out.size() > max_bytes) {
+    spans.resize(std::max<std::size_t>(1, spans.size() / 2));
+    out = joined(spans);
+  }
+  if (spans.size() == all) return out;
+  spans.front().attributes.emplace_back("tasker.spans_cut", static_cast<std::int64_t>(all - spans.size()));
+  return joined(spans);
 }
 
 }  // namespace
 
-void drop_oldest_traces(std::int64_t subscription_id) { pg::execute(trim, pg::Params().int8(subscription_id).int4(kMostWaitingTraces)); }
-
-void drop_delivery(std::int64_t subscription_id, const std::string &why) {
-  pg::execute(delete_handed, pg::Params().int8(subscription_id));
+std::int64_t drop_delivery(std::int64_t subscription_id, const std::string &why) {
+  const auto count = pg::execute(delete_handed, pg::Params().int8(subscription_id)).processed;
   pg::execute(end_failed, pg::Params().int8(subscription_id).text(why));
+  return static_cast<std::int64_t>(count);
 }
 
 void note_refused_spans(std::int64_t subscription_id, std::int64_t delivery_task_id) {
@@ -191,31 +200,31 @@ void note_refused_spans(std::int64_t subscription_id, std::int64_t delivery_task
 
 Delivery next_traces(const SubscriptionRow &row, std::int64_t nonce, int max_bytes) {
   const pg::Result waiting = pg::execute(select_waiting, pg::Params().int8(row.subscription_id).int4(kTracesPerDelivery));
+  const std::uint64_t count = waiting.rows.size();
   Delivery out;
-  std::vector<std::int64_t> ids;
-  for (std::uint64_t i = 0; i < waiting.rows.size(); i++) ids.push_back(waiting.rows.int8(i, 3));
-  if (ids.empty()) return out;
-  std::sort(ids.begin(), ids.end());
-  ids.erase(std::unique(ids.begin(), ids.end()), ids.end());
-  const std::map<std::int64_t, TracedTask> tasks = read_tasks(ids, nonce);
-  const std::size_t limit = static_cast<std::size_t>(max_bytes);
-  std::size_t bytes = 0;
-  std::vector<core::Span> all;
+  std::string all;
   pg::ArrayBuilder event_ids(INT8OID), times(TIMESTAMPTZOID);
-  for (std::uint64_t i = 0; i < waiting.rows.size(); i++) {
-    std::vector<core::Span> spans;
-    if (const auto found = tasks.find(waiting.rows.int8(i, 3)); found != tasks.end()) spans = found->second.spans();
-    if (!spans.empty()) cut(spans, limit);
-    const std::size_t size = spans.empty() ? 0 : size_of(spans);
-    if (out.count > 0 && bytes + size > limit) break;
-    bytes += size;
-    all.insert(all.end(), std::make_move_iterator(spans.begin()), std::make_move_iterator(spans.end()));
+  std::map<std::int64_t, TracedTask> tasks;
+  for (std::uint64_t i = 0; i < count; i++) {
+    if (i % kTracesAtOnce == 0) {
+      std::vector<std::int64_t> ids;
+      for (std::uint64_t j = i; j < std::min(count, i + kTracesAtOnce); j++) ids.push_back(waiting.rows.int8(j, 3));
+      std::sort(ids.begin(), ids.end());
+      ids.erase(std::unique(ids.begin(), ids.end()), ids.end());
+      tasks = read_tasks(ids, nonce);
+    }
+    std::string spans;
+    if (const auto found = tasks.find(waiting.rows.int8(i, 3)); found != tasks.end()) spans = fitting(found->second.spans(), static_cast<std::size_t>(max_bytes));
+    if (out.count > 0 && all.size() + spans.size() > static_cast<std::size_t>(max_bytes)) break;
+    if (!all.empty() && !spans.empty()) all += ',';
+    all += spans;
     event_ids.int8(waiting.rows.int8(i, 1));
     times.timestamp(waiting.rows.timestamp(i, 2));
     out.count++;
   }
+  if (out.count == 0) return out;
   const char *database = pg::call([] { return get_database_name(MyDatabaseId); });
-  out.context = pg::jsonb_datum(core::otlp_request(database == nullptr ? "" : database, all).dump(-1, ' ', false, core::json::error_handler_t::replace));
+  out.context = pg::jsonb_datum(core::otlp_request(database == nullptr ? "" : database, all));
   out.event_ids = event_ids.datum();
   out.times = times.datum();
   return out;

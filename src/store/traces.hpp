@@ -5,11 +5,9 @@
 
 namespace tasker::store {
 
-// More than so many traces don't wait for a subscription: the oldest are dropped, and counted.
-inline constexpr int kMostWaitingTraces = 10'000;
-void drop_oldest_traces(std::int64_t subscription_id);
-// A delivery that has failed for good: its traces are dropped, and counted; those after it go their way.
-void drop_delivery(std::int64_t subscription_id, const std::string &why);
+// A delivery that has failed for good: its traces are dropped, and counted; those after it go their way. Returns how many events are gone
+// from the outbox.
+std::int64_t drop_delivery(std::int64_t subscription_id, const std::string &why);
 // A collector may take a delivery and yet refuse spans of it, which it then says in its answer: that becomes the last error.
 void note_refused_spans(std::int64_t subscription_id, std::int64_t delivery_task_id);
 

@@ -278,6 +278,8 @@ class Dispatcher {
   bool events_recorded_ = true;                  // some may wait, or a delivery may have ended
   bool events_again_ = false;                    // not all were handed over
   TimestampTz events_resume_at_ = 0;
+  bool traces_wait_ = false;                     // a delivery of traces may begin, but not before traces_at_
+  TimestampTz traces_at_ = 0;
   core::RetentionWalk retention_;
   core::RetentionRules retention_rules_;
   int retention_setting_ = 0;

@@ -177,7 +177,7 @@ $t->wait_ok(q{SELECT dropped = 1 AND failures = 1 AND state = 'active' AND last_
 $t->alice(definition('nothing', 'a:-'));
 $t->alice(q{SELECT tasker.pause_subscription('spans')});
 $t->alice(q{SELECT count(*) FROM tasker.create_tasks('t', 'nothing', array_fill('{}'::jsonb, ARRAY[10500]))});
-$t->wait_ok(q{SELECT dropped = 501 AND pending = 10000 FROM tasker.event_subscribers WHERE subscription_name = 'spans'}, 'a bounded number waits: the oldest are dropped, and counted', 120);
+$t->wait_ok(q{SELECT dropped = 501 AND pending = 10000 FROM tasker.event_subscribers WHERE subscription_name = 'spans'}, 'a bounded number waits: what comes then is dropped, and counted', 120);
 answer_with(200);
 $t->alice(q{SELECT tasker.resume_subscription('spans')});
 $t->wait_ok($drained, 'then all that waited is delivered', 240);
