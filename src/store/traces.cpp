@@ -19,7 +19,7 @@ namespace {
 
 // What is read at once: a delivery takes so many after so many, until it is full.
 inline constexpr int kTracesAtOnce = 25;
-inline constexpr int kTracesPerDelivery = 500;
+inline constexpr int kTracesPerDelivery = 100;
 inline constexpr int kMovesPerTask = 5000;
 inline constexpr std::size_t kSpansPerTask = 1000;
 

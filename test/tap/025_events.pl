@@ -74,6 +74,26 @@ is($t->alice(q{SELECT task_id FROM tasker.take_events('listen')}), $id, 'and tak
 $listener->quit;
 $t->alice(q{SELECT tasker.unsubscribe('listen'), tasker.unsubscribe('book')});
 
+# ---- who may be told, while executors live that have decided it before ------------------------------------------------
+
+$t->sql(q{CREATE ROLE bob LOGIN; SELECT tasker.grant_access('bob', 'author')});
+$node->safe_psql('postgres', q{SELECT tasker.subscribe('nosy', '{task.completed}', 'notify', 'nosy')}, extra_params => [ '-U', 'bob' ]);
+sub told {
+  my ($expected, $what) = @_;
+  my $task = $t->alice(q{SELECT tasker.create_task('t', 'chain')});
+  $t->wait_for("SELECT NOT live FROM tasker.tasks WHERE task_id = $task", 30);
+  return is($t->sql("SELECT count(*) FROM tasker.event_outbox WHERE task_id = $task"), $expected, $what);
+}
+told(0, 'nobody is told of the tasks of others');
+for my $change ([ 'GRANT alice TO bob', 'REVOKE alice FROM bob', 'a role' ], [ q{SELECT tasker.grant_access('bob', 'monitor')}, q{SELECT tasker.revoke_access('bob', 'monitor')}, 'a level' ]) {
+  my ($grant, $revoke, $of) = @$change;
+  $t->sql($grant);
+  told(1, "who becomes a member of $of is");
+  $t->sql($revoke);
+  told(0, 'and is not when that is over');
+}
+$node->safe_psql('postgres', q{SELECT tasker.unsubscribe('nosy')}, extra_params => [ '-U', 'bob' ]);
+
 # ---- webhooks ------------------------------------------------------------------------------------------------------
 
 my $http = HttpCalls->new($t);

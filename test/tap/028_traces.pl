@@ -184,6 +184,13 @@ $t->wait_ok($drained, 'then all that waited is delivered', 240);
 my %tasks = map { attribute($_, 'tasker.task_id') => 1 } grep { $_->{name} eq 't.nothing' } values %{ spans() };
 is(scalar(keys %tasks), 10000, 'and arrives');
 
+# ---- how many such subscriptions -----------------------------------------------------------------------------------------
+
+$t->alice("SELECT tasker.subscribe('spans' || n, $ends, 'traces', 'collector') FROM generate_series(2, 16) n");
+like(($t->node->psql('postgres', "SELECT tasker.subscribe('spans17', $ends, 'traces', 'collector')", extra_params => [ '-U', 'alice' ]))[2],
+  qr/a database has at most 16 subscriptions of kind traces/, 'there is a limit');
+$t->alice(q{SELECT tasker.unsubscribe('spans' || n) FROM generate_series(2, 16) n});
+
 # ---- kills ---------------------------------------------------------------------------------------------------------------
 
 my $last = $t->sql('SELECT max(task_id) FROM tasker.tasks');
