@@ -2,8 +2,9 @@
 """A scripted HTTP server for the tests: what it answers, and how badly, is written in the request's path.
 
 Started by a test as `server.py DIRECTORY`, or in a world of its own (see world.py) with --world: then it is reached under
-every address, and serves names on 127.0.0.1:53. It prints one JSON line with its ports and the file of its certificate
-authority, then obeys commands on stdin, one a line, each answered by one JSON line. It ends with its stdin.
+every address, and serves names on 127.0.0.1:53. It prints one JSON line with its ports ("alone" is a second
+"http", for requests that share no kept connection with others) and the file of its certificate authority, then obeys
+commands on stdin, one a line, each answered by one JSON line. It ends with its stdin.
 
   hits NAME          how many requests came whose path's first word, or whose parameter tag, is NAME
   trapped            connections accepted by the trap, a listener on every address that nobody should reach
@@ -351,7 +352,7 @@ async def main():
     certificates(directory)
     world = "--world" in sys.argv
     kept, ports = [], {"ca": os.path.join(directory, "ca.pem")}
-    for name, handler, context in (("http", serve, None), ("https", serve, tls(directory, "good")), ("wrong", serve, tls(directory, "wrong")),
+    for name, handler, context in (("http", serve, None), ("alone", serve, None), ("https", serve, tls(directory, "good")), ("wrong", serve, tls(directory, "wrong")),
                                    ("expired", serve, tls(directory, "expired")), ("self", serve, tls(directory, "self")),
                                    ("h2", serve_h2, tls(directory, "good", ("h2",))), ("rude", blurt, None)):
         server, ports[name] = await listen(handler, "0.0.0.0" if world else "127.0.0.1", context=context)
