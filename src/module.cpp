@@ -25,7 +25,7 @@ void _PG_init(void) {
   store::define_settings(preloading);
   store::register_cache_invalidation();
   store::register_hint_callback();
-  store::register_trace_callback();
+  store::register_trace_callbacks();
   worker::install_utility_hook();
   if (!preloading) return;
   store::install_shared_memory_hooks();

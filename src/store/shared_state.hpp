@@ -66,7 +66,7 @@ inline constexpr int kTraceRooms = 16;
 // How many traces wait for a subscription of kind traces; see store/trace_rooms.hpp.
 struct TraceRoom {
   pg_atomic_uint64 subscription_id;  // 0: free
-  pg_atomic_uint64 waiting, dropped, counted_at;  // counted_at: a TimestampTz
+  pg_atomic_uint64 waiting, unsure, dropped, counted_at;  // unsure: those of `waiting` whose transaction has not ended; counted_at: a TimestampTz
 };
 
 enum class DatabaseState : std::uint8_t {
