@@ -8,8 +8,8 @@ use TaskerNode;
 use Test::More;
 use Time::HiRes qw(time usleep);
 
-my $steps = $ENV{TASKER_WORKER_STEPS} // 6000;  # enough for a dozen kills meanwhile
-my $width = 200;
+my $least = $ENV{TASKER_WORKER_STEPS} // 6000;
+my ($width, $kills) = (200, 12);
 
 my $WORK = <<'SQL';
 CREATE ROLE wanda LOGIN;
@@ -49,8 +49,9 @@ sub wanda { my ($query) = @_; return $t->node->safe_psql('postgres', $query, ext
 
 # ---- every step once, whoever is killed
 {
-  my $tasks = $steps / $width;
-  $t->alice("SELECT count(tasker.create_task('t', 'wide')) FROM generate_series(1, $tasks)");
+  my $tasks = 0;
+  my $offer = sub { my ($n) = @_; $t->alice("SELECT count(tasker.create_task('t', 'wide')) FROM generate_series(1, $n)"); $tasks += $n };
+  $offer->($least / $width);
   my (%workers, $number);
   my $hire = sub {
     my $name = 'w' . ++$number;
@@ -58,15 +59,19 @@ sub wanda { my ($query) = @_; return $t->node->safe_psql('postgres', $query, ext
     $workers{$name} = IPC::Run::start([ 'psql', '-XAtq', '-d', $t->node->connstr('postgres'), '-U', 'wanda', '-c', "CALL acc.work('bulk', '$name', '3 s')" ], '<', '/dev/null', '>', \$out, '2>', \$err);
   };
   $hire->() for 1 .. 4;
-  my ($killed, $begun) = (0, time);
-  while ($t->sql('SELECT acc.any_live()') eq 't' && time - $begun < 300) {
+  my ($killed, $next, $begun) = (0, $least / 14, time);
+  while (($killed < $kills || $t->sql('SELECT acc.any_live()') eq 't') && time - $begun < 300) {
     my $done = $t->sql('SELECT count(*) FROM acc.ledger');
+    # However fast they are, the workers have work until the last kill.
+    $offer->(10) if $killed < $kills && $done > $tasks * $width - 2000;
     # A worker's session goes in whatever it does; twice all of them at once; once the dispatcher.
-    if ($killed < 12 && $done > ($killed + 1) * $steps / 14) {
+    if ($killed < $kills && $done >= $next) {
       my $all = $killed % 5 == 4 ? '' : 'ORDER BY random() LIMIT 1';
-      $t->sql("SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE usename = 'wanda' $all");
-      $t->sql("SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE backend_type = 'tasker dispatcher'") if $killed == 6;
-      $killed++;
+      if ($t->sql("SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE usename = 'wanda' $all") ne '') {
+        $t->sql("SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE backend_type = 'tasker dispatcher'") if $killed == 6;
+        $killed++;
+        $next = $done + $least / 14;
+      }
     }
     for my $name (keys %workers) {
       next if eval { $workers{$name}->pump_nb; $workers{$name}->pumpable };
@@ -77,7 +82,8 @@ sub wanda { my ($query) = @_; return $t->node->safe_psql('postgres', $query, ext
     usleep(50_000);
   }
   eval { $_->finish } for values %workers;
-  cmp_ok($killed, '>=', 12, 'workers were killed');
+  my $steps = $tasks * $width;
+  is($killed, $kills, 'workers were killed');
   note(sprintf '%d steps in %.1f s', $steps, time - $begun);
   is($t->sql("SELECT count(*), count(DISTINCT (task_id, step_name)) FROM acc.ledger"), "$steps|$steps", 'every step is in the ledger, once');
   is($t->sql("SELECT count(*), count(DISTINCT metadata ->> 'claim_token') FROM tasker.workflow_step_transitions WHERE to_state = 'complete'"), "$steps|$steps", '… and completed by a token of its own');
