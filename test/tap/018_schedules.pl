@@ -178,9 +178,7 @@ if ($faults == 0) {
     $t->wait_for("SELECT current_setting('tasker.fault') = '$fault'", 20) // die "not armed: $fault";
     due($name, '10 min');
     my $met = $fault =~ /kill/ ? qr/terminated by signal 9/ : qr/fault point schedule\.commit/;
-    my $until = time + 30;
-    while ($t->log_since($offset) !~ $met && time < $until) { select undef, undef, undef, 0.05 }
-    like($t->log_since($offset), $met, "$fault: met");
+    ok($t->wait_log($offset, $met), "$fault: met");
     $t->wait_for('SELECT true', 30);
     $t->sql('ALTER SYSTEM RESET tasker.fault');
     $t->sql('SELECT pg_reload_conf()');

@@ -85,9 +85,7 @@ if ($faults == 0) {
     set('tasker.fault', $fault);
     $t->sql(q{SELECT tasker.set_retention('gone', '0')});
     my $met = $fault =~ /kill/ ? qr/terminated by signal 9/ : qr/fault point retention\./;
-    my $until = time + 30;
-    while ($t->log_since($offset) !~ $met && time < $until) { select undef, undef, undef, 0.05 }
-    like($t->log_since($offset), $met, "$fault: met");
+    ok($t->wait_log($offset, $met), "$fault: met");
     $t->wait_for('SELECT true', 30);
     is($t->sql($all), $sum, "$fault: each task is there or counted");
     whole_ok("$fault: and none in part");

@@ -45,8 +45,8 @@ cmp_ok($t->sql(q{SELECT count(*) FROM tasker.tasks x JOIN tasker.named_tasks n U
 # ---- crashes in between --------------------------------------------------------------------------------------------
 
 for my $round (1 .. 3) {
-  $t->alice(q{SELECT count(*) FROM tasker.create_tasks('t', 'chain', array_fill('{}'::jsonb, ARRAY[100]))});
   my $before = $t->sql('SELECT count(*) FROM ev.got');
+  $t->alice(q{SELECT count(*) FROM tasker.create_tasks('t', 'chain', array_fill('{}'::jsonb, ARRAY[100]))});
   $t->wait_ok("SELECT count(*) > $before FROM ev.got", "round $round: deliveries go on");
   $node->stop('immediate');
   $node->start;

@@ -7,7 +7,7 @@ use HttpCalls;
 use TaskerNode;
 use Test::More;
 
-my $t = TaskerNode->start('limits', conf => "tasker.max_executors = 8\ntasker.dynamic_concurrency = off\ntasker.max_concurrent_steps = 16\ntasker.sweep_interval = 1h\n");
+my $t = TaskerNode->start('limits', conf => "tasker.max_executors = 8\ntasker.dynamic_concurrency = off\ntasker.max_concurrent_steps = 16\ntasker.max_batch_duration = 30ms\ntasker.sweep_interval = 1h\n");
 $t->sql(q{CREATE ROLE bob LOGIN; SELECT tasker.grant_access('bob', l) FROM unnest(ARRAY['author', 'submitter', 'viewer']) AS l});
 # Says itself from when to when it ran.
 $t->sql(<<'SQL');
@@ -47,7 +47,7 @@ sub waiting { my ($n, $what, $where) = @_; return $t->wait_ok("SELECT coalesce(s
 sub done { my ($what, @ids) = @_; return $t->wait_ok('SELECT NOT EXISTS (SELECT FROM tasker.tasks WHERE live AND ' . of(@ids) . ')', $what, 60) }
 
 # ---- Without limits, for comparison
-my @ids = create('nap', 8, '{"sleep": 0.5}');
+my @ids = create('nap', 8, '{"sleep": 1}');
 done('without a limit all end', @ids);
 cmp_ok(most(of(@ids)), '>', 3, 'without a limit many run at once');
 is($t->sql('SELECT count(*) FROM tasker.step_limits'), 0, 'and there is no limit');
@@ -138,8 +138,10 @@ is(most(of(@ids) . q{ AND step_name = 'b'}), 1, 'one at a time');
 limit(q{'chain', 'b'});
 
 # ---- By key
-limit(q{'nap', key => '/customer', max_running => 1});
+limit(q{'nap', key => '/customer', max_running => 0});
 @ids = map { create('nap', 4, qq({"sleep": 0.05, "customer": "$_"})) } qw(red green blue);
+waiting(12, 'by key: all wait');
+limit(q{'nap', key => '/customer', max_running => 1});
 @free = create('nap', 6, '{"sleep": 0.1}');
 done('by key: all end', @ids, @free);
 is(most(of(@ids) . " AND customer = '$_'"), 1, "by key: one at a time of $_") for qw(red green blue);

@@ -257,16 +257,20 @@ $t->alice(q{SELECT tasker.unsubscribe('spans' || n) FROM generate_series(2, 16) 
 
 # ---- kills ---------------------------------------------------------------------------------------------------------------
 
+$t->alice("SELECT tasker.subscribe('spans', $ends, 'traces', 'collector', max_attempts => 20)");
 my $last = $t->sql('SELECT max(task_id) FROM tasker.tasks');
 $t->alice(q{SELECT count(*) FROM tasker.create_tasks('t', 'nothing', array_fill('{}'::jsonb, ARRAY[500]))});
 for my $kind (qw(courier dispatcher courier)) {
   my ($pid) = $t->pids($kind);
-  kill 9, $pid if $pid;
+  next if !$pid;
+  my $from = $t->log_offset;
+  kill 9, $pid;
+  $t->wait_log($from, qr/terminated by signal 9/);
   $t->wait_for(q{SELECT true}, 60);
 }
 $t->node->poll_query_until('postgres', 'SELECT true');
-$t->wait_ok($drained, 'after kills all is delivered', 120);
-$t->wait_ok(qq{SELECT count(*) = 500 FROM tasker.tasks t JOIN tasker.named_tasks n USING (named_task_id) WHERE n.name = 'nothing' AND task_id > $last AND NOT live}, 'of the last tasks');
+$t->wait_ok(qq{SELECT count(*) = 500 FROM tasker.tasks t JOIN tasker.named_tasks n USING (named_task_id) WHERE n.name = 'nothing' AND task_id > $last AND NOT live}, 'after kills the last tasks end');
+$t->wait_ok($drained, 'and all of them is delivered', 120);
 %tasks = map { attribute($_, 'tasker.task_id') => 1 } grep { $_->{name} eq 't.nothing' && attribute($_, 'tasker.task_id') > $last } values %{ spans() };
 is(scalar(keys %tasks), 500, 'none is lost');
 is_deeply(\%problems, {}, 'and every span is as the specification has it');

@@ -143,8 +143,9 @@ SKIP: {
   confine($pid, 100);
   my $from = $t->log_offset;
   $t->open_gates(1);
-  $t->wait_ok("SELECT state = 'error' AND attempts >= 1 FROM tasker.workflow_steps WHERE task_id = $huge", 'refused memory, the step fails');
-  is($t->sql("SELECT error ->> 'sqlstate', error ->> 'category', error ->> 'retryable', permanent FROM tasker.workflow_steps WHERE task_id = $huge"), '53200|resource|true|f',
+  my $failed = "FROM tasker.step_moves WHERE task_id = $huge AND to_state = 'error'";
+  $t->wait_ok("SELECT EXISTS (SELECT $failed)", 'refused memory, the step fails');
+  is($t->sql("SELECT metadata #>> '{error,sqlstate}', metadata #>> '{error,category}', metadata #>> '{error,retryable}' $failed"), '53200|resource|true',
     'out of memory, a matter of resources, tried again');
   $t->wait_ok("SELECT NOT EXISTS (SELECT FROM pg_stat_activity WHERE pid = $pid)", 'its executor is replaced');
   $t->wait_ok("SELECT bool_and(state = 'complete') FROM tasker.workflow_steps WHERE task_id IN (@{[join ',', @after]})", 'its neighbours are complete');

@@ -9,14 +9,18 @@ my $t = TaskerNode->start('sweeps', conf => "autovacuum = off\ntasker.sweep_inte
 $t->alice(definition('one', 'a:step'));
 sub create { my ($n) = @_; $t->alice("SELECT count(*) FROM tasker.create_tasks('t', 'one', array_fill('{}'::jsonb, ARRAY[$n]))"); $t->all_done("$n tasks end") }
 sub entries { return $t->sql(q{SELECT idx_tup_read FROM pg_stat_all_indexes WHERE schemaname = 'tasker' AND indexrelname = 'tasks_runnable'}) }
-# A process tells what it has read once in a second at most, and when it has something to do.
+# A process tells what it has read once in a second at most, and after a transaction: the dispatcher writes its figures every five
+# seconds while something ends.
 sub told {
-  for (1 .. 3) {
+  my ($begun, @seen) = ($t->sql('SELECT clock_timestamp()'));
+  for (1 .. 20) {
     create(1);
     my $now = $t->sql('SELECT clock_timestamp()');
     $t->wait_for("SELECT clock_timestamp() > '$now'::timestamptz + interval '1.1 s'", 10);
+    push @seen, entries();
+    return $seen[-1] if @seen > 1 && $seen[-1] == $seen[-2] && $t->sql("SELECT clock_timestamp() > '$begun'::timestamptz + interval '7 s'") eq 't';
   }
-  return entries();
+  die "not told: @seen";
 }
 
 my $holder = $t->node->background_psql('postgres');

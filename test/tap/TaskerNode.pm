@@ -211,6 +211,16 @@ sub wait_at_gate {
 
 sub log_offset { return -s $_[0]->node->logfile }
 sub log_since { my ($self, $offset) = @_; return slurp_file($self->node->logfile, $offset) }
+# Whether the log has said it since then, within the bound.
+sub wait_log {
+  my ($self, $offset, $met, $seconds) = @_;
+  my $until = time + ($seconds // 30);
+  while ($self->log_since($offset) !~ $met) {
+    return 0 if time > $until;
+    usleep(20_000);
+  }
+  return 1;
+}
 
 # steps('a:step; b:step_sleep < a; c:- < a, b', key => value …) → the steps of a definition; - is a noop.
 sub steps {
